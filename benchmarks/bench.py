@@ -1,10 +1,10 @@
-"""Measures the speed of mtbert, row by row, and prints each row beside its goal.
+"""Measures the speed of mtbert, and prints each measurement as a row of a table, beside its goal.
 
     python -m benchmarks.bench                                  every row, on generated sentences
-    python -m benchmarks.bench --data FOLDER --only scoring     one of them, on the files of CS224N
+    python -m benchmarks.bench --data FOLDER --only scoring     the rows of one group, on the files of CS224N
 
 Each row is written to ``benchmarks/results/latest.json`` as soon as it is measured. The file belongs to one machine,
-commit and set of options; with any other it is started again.
+commit and set of options. On another machine, commit or set, the file is started again.
 """
 
 import argparse

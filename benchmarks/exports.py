@@ -28,7 +28,7 @@ Run = Callable[[Dataset], object]
 
 
 def runners(predictor: Predictor) -> dict[str, Run]:
-    """Returns what answers a data set, by name."""
+    """Returns the functions that answer a data set, by name."""
     exact, rounded = (make_engine(predictor.model, int8=int8, threads=1) for int8 in (False, True))
     return {
         "torch": lambda data: scoring.predict_together(predictor.model, [data]),

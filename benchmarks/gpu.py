@@ -5,8 +5,8 @@
     python -m benchmarks.gpu weights                          MiniLM rounded to bfloat16, into .wheels/minilm
     python -m benchmarks.gpu reference                        the CPU's side of learning, into benchmarks/results
 
-Each part is a process with a time limit. It appends every measurement to ``FOLDER/gpu.json`` immediately, so that a
-later failure loses nothing. Its output is in ``FOLDER/PART.txt``.
+Each part is a process with a time limit. A part appends every measurement to ``FOLDER/gpu.json`` immediately, so that a
+later failure loses nothing. The output of a part is in ``FOLDER/PART.txt``.
 """
 
 import argparse

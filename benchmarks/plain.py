@@ -66,7 +66,7 @@ class Plain(nn.Module):
 
     @classmethod
     def of(cls, run: Run) -> "Plain":
-        """With the weights that ``run`` has now."""
+        """Returns a model with the weights that ``run`` has now."""
         with TemporaryDirectory() as folder:
             save_encoder(run.model.encoder, Path(folder))
             heads = {name: run.model.head(name) for name in run.data}
@@ -82,7 +82,10 @@ class Plain(nn.Module):
         return prediction
 
     def losses(self, task: str, prediction: Tensor, labels_B: Tensor) -> dict[str, Tensor]:
-        """Returns what :meth:`forward` does, from predictions; SMART is left to :class:`SmartLoop`."""
+        """Returns the weighted ``loss`` of predictions, and each of its losses by ``task.kind``, without SMART.
+
+        :class:`SmartLoop` computes the loss of SMART.
+        """
         settings = self.recipe.tasks[task]
         kept = [loss for loss in settings.losses if loss.kind != "smart"]
         found = {f"{task}.{loss.kind}": LOSSES[loss.kind](prediction, labels_B) for loss in kept}
@@ -137,7 +140,7 @@ class PlainLoop:
 
     @classmethod
     def of(cls, run: Run) -> "PlainLoop":
-        """With the weights that ``run`` has now."""
+        """Returns a loop with the weights that ``run`` has now."""
         return cls(run.recipe, run.data, Plain.of(run), run.device, run.model.compute)
 
     def step(self) -> Done:

@@ -1,4 +1,4 @@
-"""The rows of a benchmark: judging them by their goals, storing them as JSON, and showing them as a table."""
+"""The rows (measurements) of a benchmark: judging them by their goals, storing them as JSON, and showing a table."""
 
 import json
 import re
@@ -40,7 +40,7 @@ class Goal:
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row of the table of goals.
+    """One measurement of the benchmark: a row of the printed table, with its goal.
 
     ``ratio`` is theirs over ours if the goal is a gain (``>=``), and ours over theirs if it is a cost. ``reached`` is
     None if the measurement cannot decide. ``floor`` is the measured time divided by the least time that the machine

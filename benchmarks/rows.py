@@ -1,4 +1,4 @@
-"""The rows of the benchmark: one function per group, which yields a :class:`Row` for each of its goals."""
+"""The rows (measurements) of the benchmark: one function per group, which yields a :class:`Row` for each goal."""
 
 from collections.abc import Callable, Iterator, Mapping
 

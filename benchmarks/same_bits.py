@@ -3,7 +3,7 @@
     python -m benchmarks.same_bits OTHER_CHECKOUT
     python -m benchmarks.same_bits OTHER_CHECKOUT --only lora --threads 2
 
-It is for changes of the code that must not change results: compare with a checkout of the commit before. The runs use
+Use it for changes of the code that must not change results: compare with a checkout of the commit before. The runs use
 generated sentences and the packaged encoder; together they take about two minutes on two cores. Each run is a process
 of its own with the ``src`` of its checkout, so nothing of mtbert is imported here. Both versions must know all keys of
 the recipes.

@@ -1,4 +1,4 @@
-"""The two sides of a row: the settings that they share, and how they are compared.
+"""The two sides of a row (a measurement that compares mtbert with another loop): shared settings, and comparison.
 
 Both sides of a row have the same weights, rows of data, dropout rates and optimizer settings. Before a row is timed,
 both sides make a step, or a round of steps, in float32 without dropout. They must agree on every loss and, if they
@@ -110,7 +110,7 @@ class Settings:
         return assemble(settings).run()
 
     def exact(self, name: str, *changes: str, base: bool = False) -> Run:
-        """Returns such a run without dropout and in float32, so that two ways to compute it must agree."""
+        """Returns a run of the recipe without dropout and in float32, so that two ways to compute it must agree."""
         still = ["model.dropout=0", "train.precision=fp32", *(f"tasks.{t}.head={{dropout: 0}}" for t in TASKS)]
         return self.run(name, *still, *changes, base=base)
 

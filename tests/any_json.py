@@ -67,13 +67,13 @@ VALUES = st.recursive(
 
 
 def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """Returns the paths of all values inside a JSON value; its own path, the empty one, comes first."""
+    """Returns the paths of all values in a JSON value. The first path is empty: that of the JSON value itself."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
 def put(value: Any, place: tuple[Any, ...], change: Callable[[Any, Any], None] | None, new: Any) -> Any:
-    """Returns a copy of ``value`` in which ``change`` has changed the value at ``place``; None removes that value."""
+    """Returns a copy of ``value`` whose item at ``place`` is changed by ``change``, or removed if that is None."""
     if not place:
         return new
     copy = json.loads(json.dumps(value))

@@ -21,7 +21,7 @@ def edit(file: Path, **changes: object) -> None:
 
 
 def retensor(folder: Path, change: Callable) -> None:
-    """Replaces a folder's tensors by what ``change`` makes of them."""
+    """Replaces a folder's tensors by the result of calling ``change`` with them."""
     file = folder / "model.safetensors"
     save_file({name: t.contiguous() for name, t in change(load_file(file)).items()}, file, metadata={"format": "pt"})
 

@@ -1,4 +1,4 @@
-"""A recipe of one task in a file, and the message when such a file is refused."""
+"""A recipe of one task in a file, and the message if the recipe is refused."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ def task(name: str, head: str = "linear") -> Task:
 
 
 def asked(source: str) -> Iterator[str]:
-    """Gives every comparison of a type or a kind with a string or a constant, as ``task.type == "binary"`` is one.
+    """Yields every comparison of a type or a kind with a string or a constant, such as ``task.type == "binary"``.
 
     A class may ask for a kind of its own.
     """
@@ -71,9 +71,9 @@ def test_nothing_asks_which_type_a_task_is_or_which_kind_a_head_a_sampler_or_an_
 
 
 def branches(source: str) -> Iterator[str]:
-    """Gives every condition that depends on what kind of labels a task has, as ``task.reads_words`` is one.
+    """Yields every condition that depends on what kind of labels a task has, such as ``task.reads_words``.
 
-    What a loss needs is left out: this is not said of the task, but compared with it.
+    Conditions on the needs of a loss are left out: they do not describe the task.
     """
     found: dict[ast.Attribute, None] = {}
     for node in ast.walk(ast.parse(source)):

@@ -21,7 +21,7 @@ from mtbert.studying.summary import summarise
 
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
-    """A study of two rows and two seeds with random answers; one run is missing."""
+    """A study of two recipes and two seeds with random answers; one run is missing."""
     settings = load_recipe(str(toy_run.set_up(tmp_path)))
     halves = {name: splits.read_split(settings, name) for name in settings.tasks}
     digests = {part.name: part.digest for split in halves.values() for part in split.parts}

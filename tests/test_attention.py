@@ -121,7 +121,7 @@ def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_token
 
 
 def slow_varlen(q, k, v, begin_q, begin_k, longest_q, longest_k, *, window_size):
-    """Returns what torch documents for its kernel, computed sequence by sequence.
+    """Returns the result that torch documents for its kernel, computed sequence by sequence.
 
     The last query is at the position of the last key, as in the flash attention that torch calls.
     """

@@ -25,7 +25,7 @@ from mtbert.model.model import Model
 
 
 def moved(made: Model) -> Model:
-    """Returns a copy of a model with other weights."""
+    """Returns a copy of the model in which the weights have other values."""
     other = copy.deepcopy(made)
     with torch.no_grad():
         for parameter in other.parameters():

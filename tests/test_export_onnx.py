@@ -55,7 +55,7 @@ def folder(whole: Predictor, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def close(value: Any) -> Any:
-    """Returns an answer in which numbers are equal to others up to rounding."""
+    """Returns ``value``, in which each number equals every number that differs from it only by rounding."""
     if isinstance(value, float):
         return pytest.approx(value, abs=2e-6)
     if isinstance(value, dict):
@@ -305,7 +305,7 @@ def test_the_script_reads_texts_without_white_space_at_their_ends(folder: Path, 
 
 
 def _largest_weight(file: Path) -> int:
-    """Returns the largest absolute value of the weights that are whole numbers of a byte."""
+    """Returns the largest absolute value of the weights that are stored as 8-bit integers."""
     weights = (onnx.numpy_helper.to_array(each) for each in onnx.load(file).graph.initializer)
     return max(int(np.abs(x.astype(int)).max()) for x in weights if x.dtype == np.int8 and x.ndim == 2)
 

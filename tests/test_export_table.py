@@ -36,7 +36,7 @@ def there_is(one: Task, kind: str) -> bool:
 
 
 def held(name: str, made: Mapping[str, Predictor], one: Task) -> str:
-    """Returns the families of which the format called ``name`` holds a task: ``yes`` for all, ``no`` for none."""
+    """Returns the families for which the format ``name`` holds the task ``one``: ``yes`` for all, ``no`` for none."""
     able = [each.model for each in made.values() if one.name in each.tasks]
     found = [model.encoder.config.source["model_type"] for model in able if not EXPORTERS[name].refusal(model, one)]
     return "yes" if len(found) == len(FAMILIES) else ", ".join(found) or "no"
@@ -48,7 +48,7 @@ def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def joined(rows: list[tuple[str, ...]], column: int) -> list[tuple[str, ...]]:
-    """Makes one row of all rows that differ only in ``column``, where their parts are joined by commas."""
+    """Merges all rows that differ only in ``column`` into one row, which has their cells there, joined by commas."""
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         found.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])

@@ -97,7 +97,7 @@ TYPES = st.sampled_from(["classification", "ordinal", "binary", "regression"])
 
 
 def rows_or_one_line(folder: Path, name: str, content: bytes, columns: Columns, labelled: bool, type_: str) -> None:
-    """Reads such a file as training or prediction does; checks that an error is one line with the file's name."""
+    """Reads a file with this content as training or prediction does; an error must be one line with the file's name."""
     (folder / name).write_bytes(content)
     source = Source(path=name, where={"label": 1} if len(content) % 5 == 0 else None)
     task = Task.model_validate({"name": "t", "type": type_, "inputs": "single" if len(columns.text) == 1 else "packed"})

@@ -63,7 +63,10 @@ def test_places_count_from_0_in_each_sequence_and_dummies_have_none():
 
 
 def layer(c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a layer without biases that has all that BERT's has not; the first has no norm before its attention."""
+    """Returns a layer with norms before its halves, rotary positions and a gate, as BERT's layers lack them; no biases.
+
+    The first layer has no norm before its attention.
+    """
     return EncoderLayer(
         before_attention=c.norm(c.width) if index else None,
         qkv=nn.Linear(c.width, 3 * c.width, bias=False),
@@ -126,7 +129,7 @@ def slow_attention(qkv_T3D: Tensor) -> Tensor:
 
 
 def slow_encode(encoder: Encoder, x_TD: Tensor, added: float) -> Tensor:
-    """Sums that are never normalised but for what is read from them; an adapter adds ``added`` times what it reads."""
+    """Returns the output of pre-norm layers by the formula in loops; an adapter adds ``added`` times its input."""
     for i, part in enumerate(encoder.layers):
         read_TD = slow_norm(part.before_attention, x_TD) if i else x_TD
         a_TD = x_TD + slow_attention(read_TD @ part.qkv.weight.T) @ part.attention_output.weight.T

@@ -1,4 +1,4 @@
-"""The settings of every row of the paper, written out, so that a change of a default cannot change a row unnoticed."""
+"""The settings of every recipe of the paper, written out, so that a changed default cannot change one unnoticed."""
 
 from collections.abc import Mapping
 from typing import Any

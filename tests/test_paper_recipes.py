@@ -1,4 +1,4 @@
-"""The recipes of the paper: each row keeps the paper's protocol and differs from its control in one technique."""
+"""The recipes of the paper: each keeps the paper's protocol and differs from its control in one technique."""
 
 import pytest
 

@@ -40,7 +40,7 @@ def passes(monkeypatch) -> list[int]:
 
 
 def own(mtbert, run: Path, task: str, file: Path, *more: str) -> list[dict[str, object]]:
-    """Returns what a task answers by itself, without the columns of the input."""
+    """Returns the answers of a task that is asked alone, without the columns of the input."""
     out = file.parent / "own.jsonl"
     assert mtbert("predict", run, "--task", task, "--input", file, "--output", out, *more).code == 0
     given = {"id", "sentence", "sentence1", "sentence2"}

@@ -1,4 +1,4 @@
-"""Printed numbers of another source for the rows of a study: their place in its file, and the tables with them."""
+"""Numbers that another source prints for recipes of a study: their place in the study's file, and their tables."""
 
 import io
 import re
@@ -36,13 +36,13 @@ TABLE_3 = "loss-ce 0.526, loss-oll 0.516, loss-ceoll 0.529"
 
 @pytest.fixture(scope="module")
 def paper() -> Results:
-    """A study with the rows of the shipped study ``paper``, in which all answers are right."""
+    """A study with the recipes of the shipped study ``paper``, in which all answers are right."""
     plan = load_study("paper")
     return toy_results.study({row: [toy_results.RIGHT] for row in plan.rows}, printed=plan.printed)
 
 
 def mine(**printed: object) -> Results:
-    """Returns a study with these printed numbers and one row, in which all answers are right."""
+    """Returns a study with these printed numbers and one recipe, in which all answers are right."""
     return toy_results.study({"mine": [toy_results.RIGHT]}, printed=Printed.model_validate({"source": "X"} | printed))
 
 

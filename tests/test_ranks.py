@@ -25,7 +25,7 @@ LOGITS = [1.0, 3.0, 2.0, 2.5, 1.5, 4.0]  # all above 0, so that all answers are 
 
 @pytest.fixture
 def study(tmp_path: Path) -> Results:
-    """A study of one run of one task whose metric is ``auc``."""
+    """A study that consists of a single run, of one task whose metric is ``auc``."""
     settings = load_recipe(
         str(toy_run.set_up(tmp_path)), ["tasks.quora.metric=auc", "tasks.sst=null", "tasks.sts=null"]
     )

@@ -47,7 +47,10 @@ def test_a_single_run_is_shown_beside_the_best_constant_answer(results: Results)
 
 
 def parts(results: Results, **tasks: str) -> Results:
-    """Returns ``results`` with only some of the tasks of some rows, such as ``plain="sst quora"``."""
+    """Returns ``results`` with only the given recipes of the study, and only the given tasks of each of them.
+
+    For example, ``plain="sst quora"`` keeps the tasks sst and quora of the recipe called ``plain``.
+    """
     runs = {
         row: {
             seed: replace(run, predicted={name: run.predicted[name] for name in tasks[row].split()})

@@ -1,4 +1,4 @@
-"""The errors of a study: how wrong an answer is, which errors a row fixes, and which examples the browser gets."""
+"""The errors of a study: how wrong an answer is, which errors a recipe fixes, and which examples the browser gets."""
 
 import math
 from pathlib import Path

@@ -134,7 +134,7 @@ def test_the_reliability_shows_each_row_before_and_after_its_calibration(results
 
 
 def with_cosines(results: Results, *rows: str) -> Results:
-    """Returns the results as if the given rows answered quora by a cosine."""
+    """Returns the results as if the given recipes of the study answered quora by a cosine."""
     runs = dict(results.runs)
     for row in rows:
         for seed, run in runs[row].items():

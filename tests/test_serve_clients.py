@@ -24,7 +24,7 @@ def unit(vectors: Any) -> Any:
 
 
 def own_vectors(server: Server, task: str, given: Sequence[str]) -> Any:
-    """Returns what the task's head reads of each text, computed without the server."""
+    """Returns the vector of each text that the task's head reads, computed without the server."""
     if server.predictor.task(task).texts == 1:
         return server.predictor.vectors(task, given)
     return server.predictor.vectors(task, [(text, text) for text in given])[:, 0]

@@ -29,7 +29,7 @@ def onnx(made: Predictor) -> Engine:
 
 
 def both(made: Predictor, onnx: Engine, *asked: Asked) -> list[tuple[BatchResult, BatchResult]]:
-    """Returns the results of the onnx engine and of the one of PyTorch for each request."""
+    """Returns a pair of results for each request: of the onnx engine, and of the PyTorch engine."""
     return list(zip(answer_all(made, onnx, asked), answer_all(made, TorchEngine(made.model), asked), strict=True))
 
 

@@ -1,4 +1,4 @@
-"""A study whose task has sets: its report compares rows on resampled examples and counts wrong labels."""
+"""A study whose task has sets: its report compares recipes on resampled examples and counts wrong labels."""
 
 from pathlib import Path
 

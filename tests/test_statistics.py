@@ -60,7 +60,7 @@ def test_intervals_are_only_slightly_too_wide_if_seeds_make_no_difference():
     ("seeds", "of_seeds", "most"), [(3, 1, 0.0045), (3, 10, 0.0115), (3, 100, 0.015), (5, 10, 0.007)]
 )
 def test_a_strict_test_errs_no_more_often_than_its_docstring_says(seeds: int, of_seeds: float, most: float):
-    """The level 0.0045 is that of Holm's first step over eleven rows."""
+    """The level 0.0045 is that of Holm's first step over eleven recipes."""
     rng, studies, alpha = np.random.default_rng(0), 8_000, 0.0045
     scores = rng.normal(0, math.sqrt(of_seeds + 0.5), (studies, seeds)) + rng.normal(0, 1, (studies, 1))
     resampled_RS = resampled(seeds, 1, 0.5)
@@ -69,7 +69,7 @@ def test_a_strict_test_errs_no_more_often_than_its_docstring_says(seeds: int, of
 
 
 def test_an_interval_over_examples_alone_would_cover_too_little():
-    """This is why the variance has two parts: without that of seeds, the first test would fail."""
+    """This is why the variance has two parts: without the variance of seeds, the first test would fail."""
     rng = np.random.default_rng(0)
     counts_RB = rng.multinomial(200, np.full(200, 1 / 200), size=200) / 200
     covered = 0

@@ -1,4 +1,4 @@
-"""One row of a study is scored on test once; a test that cannot be made is not recorded."""
+"""One recipe of a study is scored on test once; a test that cannot be made is not recorded."""
 
 import hashlib
 import json

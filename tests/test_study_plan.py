@@ -1,4 +1,4 @@
-"""The file of a study: its rows, their controls and changes, and what is refused."""
+"""The file of a study: its rows (the recipes that it compares), their controls and changes, and what is refused."""
 
 import re
 from pathlib import Path
@@ -81,7 +81,7 @@ def test_a_study_extends_another(folder: Path):
 
 
 def test_every_paper_row_differs_from_its_control_in_the_technique_alone():
-    """The settings of a row and its control may differ only in the keys that are named here."""
+    """The settings of a recipe and of its control may differ only in the keys that are named here."""
     allowed = {
         "smart": r"tasks\.\w+\.losses",
         "smart-ceoll": r"tasks\.sst\.losses",

@@ -53,7 +53,7 @@ def test_resampled_overalls_map_correlations_too():
 
 
 def three(*, seeds: int = 3) -> Results:
-    """A study of a base and two other rows, one of them close to it; answers differ from seed to seed."""
+    """A study of a base and two other recipes, one of which is close to the base; answers differ from seed to seed."""
     draws = np.random.default_rng(0)
 
     def answers(wrong: int) -> dict[str, tuple[float, ...]]:

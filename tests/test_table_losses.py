@@ -1,6 +1,6 @@
 """Losses that make further passes or compare whole batches, for tasks of a table in which some labels are missing.
 
-Each is compared with the same loss of the same task that is alone and has rows of its own.
+Each loss is compared with the loss of the same task if the task is alone and has rows of its own.
 """
 
 from collections.abc import Callable
@@ -99,7 +99,7 @@ def test_a_loss_over_the_whole_batch_is_gathered_also_if_the_task_is_never_the_f
 
 
 def passes(folder: Path, task: str, losses: list[Any], *, pairs: bool = False) -> tuple[Run, Pass, Pass]:
-    """Returns a run with dropout, the pass of a task in a batch of its table, and the same pass with a batch alone."""
+    """Returns a run with dropout, the pass of a task in a batch of its table, and the pass of the task alone."""
     change = {"model": {"dropout": 0.2}, "tasks": {task: {"losses": losses}}}
     run, other = (run_of(folder, change, missing=HALF, alike=alike, pairs=pairs) for alike in (True, False))
     parts: list[TaskRows] = [(d, d.among(DRAWN)) for d in (run.data[name].train for name in TASKS)]

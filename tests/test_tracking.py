@@ -111,7 +111,7 @@ settings, states = json.loads(settings), []
 
 
 def written(name: str, folder: Path) -> dict[str, Any]:
-    """Returns what a library reads of the run that it tracked; all its files must be in ``folder``."""
+    """Returns the numbers of a tracked run as the tracker's library reads them; its files must all be in ``folder``."""
     pytest.importorskip(name)
     if name == "mlflow":
         pytest.importorskip("sqlalchemy")

@@ -50,7 +50,7 @@ def plain_of(made: Model, name: str) -> Model:
 
 
 def places(made: Model, plain: Model, name: str) -> dict[str, str]:
-    """Returns the name in ``made`` of each parameter of a plain model with the same value."""
+    """Returns a dict from the name of each parameter in ``plain`` to the name of the same parameter in ``made``."""
     found = {}
     for ours in plain.state_dict():
         part = ours.removeprefix("encoder.")

@@ -143,7 +143,7 @@ def model(kind: str = "bert", tasks: Sequence[str] = tuple(TASKS), *, layers: in
 
 
 def predictor(*arguments: Any, **changes: Any) -> Predictor:
-    """Returns a predictor with such a model."""
+    """Returns a predictor with the model that :func:`model` makes, and a tokenizer."""
     return Predictor(model(*arguments, **changes), tokenizer())
 
 

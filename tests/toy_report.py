@@ -1,4 +1,4 @@
-"""The results of a study of three rows on made-up examples, and the page of its report."""
+"""The results of a study of three recipes on made-up examples, and the page of its report."""
 
 import math
 from dataclasses import replace
@@ -65,7 +65,7 @@ def step(number: int, tasks: list[str], joint: bool) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def results(recipe: Recipe) -> Results:
-    """``plain``, ``strong`` (far better) and ``same`` (as good), three seeds each."""
+    """A study of three recipes, ``plain``, ``strong`` (far better) and ``same`` (as good as plain), and three seeds."""
     tasks = dev(recipe)
     runs: dict[str, dict[int, EndedRun]] = {}
     for row, skill in (("plain", 1.0), ("strong", 3.0), ("same", 1.0)):

@@ -68,7 +68,7 @@ def study(
     labels: Answers = LABELS,
     printed: Printed | None = None,
 ) -> Results:
-    """Returns a study whose rows gave these answers, one for each seed; the first row is the reference."""
+    """Returns a study whose recipes gave these answers, one for each seed; the first recipe is the reference."""
     outline = Outline(
         rows={row: (controls or {}).get(row) for row in rows},
         sources=dict.fromkeys(rows, "demo"),
@@ -82,7 +82,7 @@ def study(
 
 
 def without(results: Results, row: str, task: str) -> Results:
-    """Returns ``results`` without the answers of one row to one task."""
+    """Returns ``results`` without the answers of one recipe of the study to one task."""
     runs = {
         seed: replace(run, predicted={name: p for name, p in run.predicted.items() if name != task})
         for seed, run in results.runs[row].items()

@@ -21,7 +21,7 @@ seeds: [0, 1]
 
 
 def run_here(study: Plan, out: Path) -> None:
-    """Does what ``commands.run_study`` does, in this process; a run that fails raises its error."""
+    """Carries out a study in this process instead of in worker processes; a run that fails raises its error."""
 
     def run_all(wanted: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
         for cell in wanted.values():
@@ -36,7 +36,7 @@ def run_here(study: Plan, out: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with the complete set-up and a study of two rows and two seeds."""
+    """A folder with the complete set-up and a study of two recipes and two seeds."""
     toy_run.set_up(tmp_path)
     (tmp_path / "study.yaml").write_text(STUDY)
     return tmp_path

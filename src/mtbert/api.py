@@ -92,12 +92,12 @@ def train(
     Args:
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
-        data: A dict that maps the name of a table, or of a task with data of its own, to its rows. Such a table or task
-            needs no ``train`` in the recipe. The rows are a pandas or polars DataFrame, a ``datasets.Dataset``, a
-            pyarrow Table or a list of dicts. To give rows for several splits, use a dict with the keys ``train``,
-            ``dev`` and ``test``, each with such rows. The rows need the columns that the recipe names, by default
-            ``text`` and ``label``. They are copied into the folder of the run, so that the run can be resumed, scored
-            and moved.
+        data: A dict that maps the name of a table, or of a task with data of its own, to its rows. For a table or task
+            in this dict, the recipe needs no ``train``. The rows are a pandas or polars DataFrame, a
+            ``datasets.Dataset``, a pyarrow Table or a list of dicts. To give rows for several splits, use a dict with
+            the keys ``train``, ``dev`` and ``test``, each with rows in one of these forms. The rows need the columns
+            that the recipe names, by default ``text`` and ``label``. They are copied into the folder of the run, so
+            that the run can be resumed, scored and moved.
         out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe that is not a file.
         changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
@@ -216,7 +216,7 @@ def study(
 ) -> Studied:
     """Runs every recipe of a study with every seed, and writes a report.
 
-    Calling it again with the same arguments resumes a study that was stopped.
+    To resume a study that was stopped, call the function again with the same arguments.
 
     Args:
         study: A study file, or the name of a shipped study.
@@ -267,7 +267,7 @@ def tune(
 
     Raises:
         ValueError, FileNotFoundError: If the recipe cannot be used or has nothing to tune, or if ``out`` holds another
-            tuning.
+            hyperparameter search.
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
     """
@@ -313,9 +313,9 @@ def _with_rows(
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns a name for the folder of a run, study or tuning.
+    """Returns a name for the folder of a run, a study or a hyperparameter search.
 
-    It is the name of the file ``given`` without its ending, or ``run`` if ``given`` is not the name of a file.
+    This is the name of the file ``given`` without its ending, or ``run`` if ``given`` is not the name of a file.
     """
     if not isinstance(given, str | Path):
         return "run"

@@ -30,7 +30,7 @@ class Example:
     """One row of a task's data: its id, its texts and its label.
 
     The label is a number, or a tuple with one number for each part of the answer. In the tuple, ``nan`` marks a missing
-    part. If there is no label at all, it is None.
+    part. If there is no label at all, the label is None.
     """
 
     id: str

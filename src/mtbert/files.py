@@ -174,7 +174,7 @@ def check_out(folder: Path) -> Path:
 def naming(file: Path) -> Iterator[None]:
     """A context manager that puts the path ``file`` into every OSError that is raised inside it.
 
-    An I/O error from safetensors becomes such an OSError.
+    An I/O error from safetensors is replaced by an OSError with this path.
     """
     try:
         yield

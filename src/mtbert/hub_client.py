@@ -29,7 +29,7 @@ def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
     """Returns the result of ``question``, a function that asks the Hub.
 
     Args:
-        what: The model or file that is asked for. Error messages begin with it.
+        what: The name of the model or file that is asked for. Error messages begin with this name.
         question: The function.
 
     Raises:
@@ -58,7 +58,10 @@ def without_token(text: str) -> str:
 
 
 def hub_reason(error: Exception) -> str:
-    """Returns what :func:`mtbert.messages.reason` returns for an error of the Hub's client, but without the token."""
+    """Returns the first line of the error's message, or the name of the error's type if it has no message.
+
+    The error comes from the Hub's client. If the message contains the user's token, ``<token>`` replaces the token.
+    """
     return reason(ValueError(without_token(str(error)) or type(error).__name__))  # hidden before the line is cut
 
 

@@ -1,4 +1,7 @@
-"""Tables of techniques, such as losses. A table holds one settings class for each ``kind`` in recipes."""
+"""Tables that map each value of the key ``kind`` in a recipe, such as ``pcgrad``, to a class with its settings.
+
+There are three tables: losses, samplers, and methods that balance the gradients of tasks.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,7 +28,7 @@ def by_kind(value: Any) -> Any:
 class Kinds:
     """A table of settings classes. A recipe selects one of them by its ``kind``.
 
-    A field of the recipe is annotated with such a table, as in ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``.
+    A field of the recipe is annotated with its table, as in ``losses: tuple[Annotated[LossSettings, LOSSES], ...]``.
     Type checkers see the protocol ``LossSettings``, and pydantic uses the classes in ``LOSSES``. A recipe may give just
     the name of a kind, which then has its default settings.
     """

@@ -60,13 +60,13 @@ def push(
         to: The format of an export: ``onnx``, ``transformers`` or ``sentence-transformers``. The default is mtbert's
             own form, which ``mtbert.load("user/name")`` loads.
         tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
-        rows, together, int8, tolerance: With ``to``, what they are for :func:`mtbert.export`.
+        rows, together, int8, tolerance: With ``to``, the arguments of these names of :func:`mtbert.export`.
         public: Whether everybody may read a new model. To replace a model that is already public, ``public`` must be
             true. A model that is already private stays private.
         progress: Whether to show a progress bar and print what the command prints.
 
     Raises:
-        ValueError, FileNotFoundError: If the model cannot be read or exported, or the Hub refuses it.
+        ValueError, FileNotFoundError: If the model cannot be read or exported, or the Hub refuses the model.
         ConnectionError: If the network or the Hub fails.
         FloatingPointError: If the exported model's answers differ too much from those of the original.
 
@@ -116,8 +116,8 @@ def _write(
 ) -> str:
     """Fills ``folder`` with the files that will be pushed, and returns the message of the commit.
 
-    If ``to`` is None, they are the model's own files, its recipe and a README. If ``to`` is the name of an export
-    format, they are the files of an export, which the function ``written`` makes.
+    If ``to`` is None, these files are the model's own files, its recipe and a README. If ``to`` is the name of an
+    export format, they are the files of an export, which the function ``written`` makes.
     """
     run = given.folder if isinstance(given, Predictor) else find_run(given)
     if run is None:
@@ -213,7 +213,7 @@ def _named(path: str) -> str:
 def _training(
     api: "HfApi", run: Path, predictor: Predictor, recipe: Recipe, encoder: str, console: Console
 ) -> Training:
-    """Returns what the model card says about the training of a model that was fine-tuned from ``encoder``.
+    """Returns the facts for the model card about the training of a model that was fine-tuned from ``encoder``.
 
     If a fact for the card is unknown, such as the hashes of the data, prints a warning.
     """

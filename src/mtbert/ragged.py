@@ -1,7 +1,7 @@
 """Arrays whose rows differ in length, in Arrow's layout: all values in one flat array, and where each row ends.
 
-Labels of words are such arrays: a text is a row, with one number per word. A row without numbers means that the text
-has no labels.
+Labels of words are stored in this way: a text is a row, with one number per word. A row without numbers means that the
+text has no labels.
 
 Dimension key: B rows, W values of all rows.
 """

@@ -60,8 +60,8 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
 def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
     """Returns a dict from the name of each data set's task to the raw predictions for its examples.
 
-    The predictions are those of :func:`predict_examples`. Data sets with the same ``sequences`` are encoded together,
-    except those of tasks with adapters.
+    The predictions are in the order of the examples: ``[B]`` or ``[B, K]``, float32 on the CPU. Data sets with the same
+    ``sequences`` are encoded together, except those of tasks with adapters.
 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.
@@ -71,9 +71,10 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tuple[Tensor, ...]]:
-    """Returns for each task what :func:`predict_together` returns, followed by the vectors that the task's head reads.
+    """Returns a dict from task name to a tuple: the raw predictions, and one or more tensors with the head's vectors.
 
-    The vectors are those of :func:`pooled_vectors`. Predictions and vectors come from the same pass.
+    The raw predictions are those of :func:`predict_together`, and the vectors are those of :func:`pooled_vectors`. Both
+    come from the same pass.
     """
     found: dict[str, tuple[Tensor, ...]] = {}
     for span in _spans(model, data):
@@ -82,7 +83,7 @@ def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tup
 
 
 def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None) -> dict[str, Tensor]:
-    """Makes predictions as :func:`predict_together` does, but only for some examples of each data set.
+    """Returns a dict from task name to the raw predictions for some examples of the task's data set.
 
     Each element of ``parts`` is a pair: a data set, and the indices of these examples.
     """

@@ -96,7 +96,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
     """Returns ``data`` without the settings in ``dropped``, which only earlier versions of the package had.
 
     Raises:
-        ValueError: If such a setting has a value that cannot be ignored.
+        ValueError: If a setting in ``dropped`` has a value that cannot be ignored.
     """
     found = [key for key in dropped if isinstance(data, Mapping) and key in data]
     for key in found:
@@ -127,7 +127,7 @@ def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> 
 def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
     """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space.
 
-    For ``votes``, for example, it names ``columns.votes``.
+    For ``votes``, for example, the sentence names ``columns.votes``.
     """
     if key in HUGGING_FACE:
         return f" Use {HUGGING_FACE[key]}."

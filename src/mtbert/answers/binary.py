@@ -44,8 +44,8 @@ class Logit(PredictionKind[Labels]):
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example.
 
-        Its key ``label`` holds the chosen class. For both classes there is a key ``p(CLASS)`` that holds the
-        probability of the class.
+        In this dict, the key ``label`` holds the chosen class. For both classes there is a key ``p(CLASS)`` that holds
+        the probability of the class.
         """
         import torch
 
@@ -123,8 +123,8 @@ class ThresholdCosine(PredictionKind[Labels]):
 def _between(cosine_B: Labels, decision_B: Labels) -> float:
     """Returns a threshold for cosines that leads to the given decisions.
 
-    It is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1. If all
-    decisions are 1, it is the smallest cosine. If all decisions are 0, it is the largest cosine.
+    The threshold is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1. If
+    all decisions are 1, it is the smallest cosine. If all decisions are 0, it is the largest cosine.
     """
     no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
     if not len(no) or not len(yes):

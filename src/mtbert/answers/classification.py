@@ -46,8 +46,8 @@ class OneLogitPerClass(PredictionKind[_Labels], Generic[_Labels]):
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns a dict for each example.
 
-        Its key ``label`` holds the most probable class. For every class there is a key ``p(CLASS)`` that holds the
-        probability of the class.
+        In this dict, the key ``label`` holds the most probable class. For every class there is a key ``p(CLASS)`` that
+        holds the probability of the class.
         """
         chosen = class_answer(task, self.decide(prediction, threshold))
         return with_probabilities(task, chosen, prediction)

@@ -33,7 +33,8 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
 def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
     """Returns the symmetric KL divergence between two yes/no predictions for each example, ``[B]``, in nats.
 
-    Each prediction is a logit ``log(p / (1 - p))``. For ``detached``, see :func:`symmetric_kl`.
+    Each prediction is a logit ``log(p / (1 - p))``. If ``detached`` is true, no gradient flows through the targets of
+    the two KL divergences. The value stays the same.
     """
     a_B, b_B = at_least_float32(logits_B), at_least_float32(other_B)
     return _stopped(a_B.sigmoid() - b_B.sigmoid(), detached) * (a_B - b_B)

@@ -45,8 +45,8 @@ class Fits:
     Attributes:
         threshold: A function that takes the predictions, labels and weights of rows, and returns the best threshold.
             None if the threshold is always 0.
-        needed: Whether a run without held-out rows fits the threshold on train rows. If false, such a run uses the
-            threshold 0.
+        needed: Whether a run without held-out rows fits the threshold on train rows. If false, a run without held-out
+            rows uses the threshold 0.
         calibrations: A dict from values of the setting ``train.calibrate`` to calibrations. It is empty if predictions
             give no probabilities.
     """

@@ -61,7 +61,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def of_lists(self) -> str:
         """Advice for a user whose cells hold lists of labels, while this answer type reads one label per row.
 
-        An example is ``use type: multilabel``. Empty if no setting or answer type reads lists of these labels.
+        An example is ``use type: multilabel``. The text is empty if no setting or answer type reads lists of these
+        labels.
         """
         return ""
 

@@ -20,7 +20,7 @@ def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Lab
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
     ``said`` is 1 for each label in the answer, ``given`` for each true label, and ``right`` for each true label in the
-    answer. If it is unknown whether a label is true, all three arrays are 0 for it.
+    answer. If it is unknown whether a label is true, all three arrays are 0 for this label.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

@@ -123,9 +123,9 @@ class SetLabels(LabelKind[Labels]):
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the labels of a set, joined by semicolons.
+        """Returns the names of the labels in a set, joined by semicolons; ``none`` if no label is listed.
 
-        If it is unknown whether the set has a label, the label is listed with a question mark after its name.
+        A label is also listed if it is unknown whether it is in the set. Then a question mark follows its name.
         """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"

@@ -58,9 +58,9 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @property
     def gives_probability(self) -> bool:
-        """Whether a prediction gives the probability of the answer. A run can calibrate only such predictions.
+        """Whether a prediction gives the probability of the answer. It is false for scores, cosines and tags of words.
 
-        False for scores, for cosines and for tags of words.
+        If it is false, a run cannot calibrate the predictions.
         """
         return bool(self.fits.calibrations)
 
@@ -90,8 +90,8 @@ class PredictionKind(ABC, Generic[_Labels]):
     def as_tensors(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor, *, clamped: bool) -> Tensors:
         """Returns the answers as tensors, by the names that they have in an exported model (see docs/export.md).
 
-        It uses only operations on tensors, so that exporters can trace it. If ``clamped`` is false, a score may lie
-        outside the task's range.
+        The method uses only operations on tensors, so that exporters can trace it. If ``clamped`` is false, a score may
+        lie outside the task's range.
         """
 
     def options(self, prediction: Labels, labels: _Labels) -> AsOptions | None:

@@ -100,8 +100,8 @@ def _best_constant(labels: Labels) -> float:
 def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
     """Returns the two metrics of probabilities, ``nll`` and ``ece``. A recipe cannot choose them as a task's metric.
 
-    Their baseline is the best constant prediction, in which the probability of each class is its frequency. The ``ece``
-    of this prediction is 0.
+    The baseline of both metrics is the best constant prediction, in which the probability of each class is its
+    frequency. The ``ece`` of this prediction is 0.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:

@@ -173,8 +173,8 @@ class Cosines(PredictionKind[Labels]):
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:
         """Returns a :class:`Judged`, which says how wrong the answer to each example is.
 
-        Its ``distance_B`` is the number of wrong candidates that rank before the right one. Its ``loss_B`` is the
-        highest cosine of a wrong candidate, minus the cosine of the right one.
+        The field ``distance_B`` is the number of wrong candidates that rank before the right one. The field ``loss_B``
+        is the highest cosine of a wrong candidate, minus the cosine of the right one.
         """
         rank_B = right_rank(decision, labels)
         nearest_B = np.where(labels == 1, -np.inf, prediction).max(1)

@@ -1,14 +1,13 @@
 """Soft labels: a soft label is a distribution over the classes, which comes from votes of annotators or from a file.
 
-A task with ``columns.votes`` or ``columns.shares`` has such labels. They are float64 rows ``[B, K]`` that sum to 1, in
+A task with ``columns.votes`` or ``columns.shares`` has soft labels. They are float64 rows ``[B, K]`` that sum to 1, in
 the order of the task's classes. For a yes/no task they are shares of ``yes``, ``[B]``. A missing label is ``nan``.
-:func:`with_soft` derives the answer type for them from the answer type for hard labels. Scores, tables and figures
-compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the whole
-distribution.
+:func:`with_soft` derives the answer type for soft labels from the answer type for hard labels. Scores, tables and
+figures compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the
+whole distribution.
 
-The most voted class is the class with the largest share. If several classes have it, the first of them is taken, except
-in an ordinal task. There, the one nearest to the mean of the distribution is taken, and the lower one if two are
-equally near.
+The most voted class is the class with the largest share. Of several classes with this share, the first is taken. In an
+ordinal task, the one nearest to the mean of the distribution is taken, and the lower one if two are equally near.
 
 Dimension key: B examples, K classes.
 """
@@ -213,9 +212,10 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of the class that ``label`` stands for.
+        """Returns the index of the class that a label or an answer stands for, as a float.
 
-        A soft label, or a share of yes votes, stands for the class with the most votes. Any other label is an index.
+        In a yes/no task, ``label`` is a share of ``yes``. In any other task, it is a list of shares or, if it is an
+        answer, the index itself. Shares stand for the class with the most votes.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
@@ -274,7 +274,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each row whether it has no ``nan`` and its sum differs from 1 by less than ``0.999 * NEAR_ONE``."""
+    """Returns for each row whether its sum is 1 within :data:`NEAR_ONE`; close cases are false, for a second check."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found

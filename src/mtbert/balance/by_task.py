@@ -4,8 +4,8 @@ A batch consists of spans, and each span holds rows of one table. The gradient o
 of different rows never meet inside the encoder, so the sum splits exactly into one sum for each span. If every task has
 a span of its own, a single backward pass yields the gradients of all tasks.
 
-Tasks of one table share a span, so their gradients come from several backward passes through the same graph. Such a
-backward pass is called a wave. In each wave, at most one task of each span takes part.
+Tasks of one table share a span, so their gradients come from several backward passes through the same graph. Each of
+these backward passes is called a wave. In each wave, at most one task of each span takes part.
 
 Dimension key: R vectors in a module's input (one per token or, in the pooler, one per sequence), I inputs, O outputs.
 """
@@ -21,7 +21,7 @@ from torch.nn.utils import parametrize
 from mtbert.model.model import Model, SpanSlices
 
 Owners = Mapping[str, str | None]
-"""The task that each span of a batch belongs to in one backward pass; None if no task of it takes part."""
+"""The task that each span of a batch belongs to in one backward pass; None if no task of the span takes part."""
 
 
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:

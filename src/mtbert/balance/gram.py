@@ -57,7 +57,7 @@ def _is_zero(gradient: Gradient) -> bool:
 
 
 def _products(gradients: Sequence[Gradient], precise: Callable[[Tensor], Tensor]) -> Tensor:
-    """Returns the inner products of the task gradients, as described in :func:`gram`.
+    """Returns the inner products of the task gradients over all shared parameters, ``[T, T]``, float64 on the CPU.
 
     The function ``precise`` is applied to all tensors before products are computed. It may raise their precision.
     """

@@ -160,7 +160,7 @@ def kept(
 
 
 def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
-    """Returns the arrays that :func:`put` wrote for the same ``kind`` and ``depends_on``.
+    """Returns the arrays in the cache file for ``kind`` and ``depends_on``, two values that determine the file's name.
 
     Raises:
         OSError, ValueError: If the file is missing or damaged.

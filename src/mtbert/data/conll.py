@@ -21,7 +21,7 @@ def conll_records(
     """Returns a pair: the names of all columns, and a record for each text.
 
     A record has the number of the text's first line, and the text's values in the ``wanted`` columns. If ``every`` is
-    true, it has the values in all columns.
+    true, the record has the values in all columns.
 
     Raises:
         ValueError: If the file is empty. Iterating over the records also raises it, if a line has more or fewer fields

@@ -68,7 +68,7 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
 
 
 def check_file(name: str, path: Path) -> None:
-    """Checks that a file exists, has a known format and can be opened. Raises the same errors as :func:`opened`."""
+    """Raises FileNotFoundError if a file does not exist, ValueError if its format is unknown or it cannot be opened."""
     _kind(name, path)
     _open(name, path, 2**63).close()
 

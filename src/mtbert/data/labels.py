@@ -71,7 +71,7 @@ def _votes(table: Table, task: Task) -> Floats | None:
 
 
 def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
-    """Returns what ``read`` returns for the cells of a column, in the order of the rows.
+    """Applies the function ``read`` to the cells of a column, and returns the results in the order of the rows.
 
     Each different text in a :class:`CodedColumn` is read once.
     """

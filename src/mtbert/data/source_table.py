@@ -27,11 +27,12 @@ class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
     Attributes:
-        texts: Indices into the source table's ``texts``.
-        labels: An index into the source table's ``labels``.
+        texts: The indices of the task's text columns in the ``texts`` of the source table.
+        labels: The index of the task's column of labels in the ``labels`` of the source table.
         named: The names that the label columns have in the file.
-        weight: An index into the source table's ``labels``; None if the task has no weights.
-        weighted: The name that the column of weights has in the file.
+        weight: The index of the task's column of weights, also in the ``labels`` of the source table, which holds the
+            columns of labels and those of weights; None if the task has no weights.
+        weighted: The name that the column of weights has in the file; None if the task has no weights.
     """
 
     texts: tuple[int, ...]
@@ -128,7 +129,7 @@ class SourceTable:
 
     @property
     def name(self) -> str:
-        """The names of all files of the source, for use in messages."""
+        """The names of the source's files as one text, for use in messages. A long list of names is cut short."""
         return names(self.parts)
 
     def __len__(self) -> int:

@@ -235,7 +235,10 @@ def check_files_of(source: Source, root: Path) -> None:
 def read_kept(
     source: Source, columns: Sequence[Columns], root: Path, *, texts: Sequence[int | None], whole: bool = False
 ) -> SourceTable:
-    """Returns the rows of a source as :func:`read_all` does, but from the user's cache folder if it holds them."""
+    """Returns the rows of a source, with all columns that its tasks read, from the user's cache folder if possible.
+
+    The arguments are those of :func:`read_all`, which reads the rows if they are not in the cache.
+    """
     if not source.files:
         return read_all(source, columns, root, texts=texts, whole=whole)
     paths = [root / name for name in source.files]

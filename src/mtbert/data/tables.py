@@ -178,7 +178,7 @@ class Columns(Settings):
     def row_label(self, made: Sequence[str | None]) -> str | None:
         """Returns the label of a row, or None if it is missing.
 
-        ``made`` holds what :meth:`as_label` returns for each label column. Several columns become one label:
+        ``made`` holds the cell of each label column as text, or None if it is empty. Several columns become one label:
 
         - votes become a JSON list,
         - shares become a JSON object that maps each column to its number, or to null if the cell is empty,

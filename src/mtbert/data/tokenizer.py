@@ -253,7 +253,7 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
 
 
 def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Returns what ``make`` returns. If ``make`` fails, raises a ValueError that begins with the text in ``wrong``."""
+    """Calls ``make`` and returns the result. If this fails, raises a ValueError that begins with the text ``wrong``."""
     try:
         with trial.muted():
             return make()

@@ -64,7 +64,7 @@ def given(text: str) -> Places:
 def finder(column: TextColumn) -> Finder:
     """Returns the function that finds the words in the texts of ``column``.
 
-    It is :func:`given` if these texts are words joined by single spaces, otherwise :func:`split`.
+    This is :func:`given` if the texts of ``column`` are words joined by single spaces, otherwise :func:`split`.
     """
     return given if isinstance(column, WordColumn) else split
 

@@ -4,9 +4,9 @@ Main losses, auxiliary losses and regularisers share this interface. Each loss i
 and often with a pure function on tensors. The class states what the loss :class:`Needs`. An instance of the class is
 called with a :class:`Pass`.
 
-Two kinds of settings are not called directly: :class:`Own`, for a loss with weights of its own, and
-:class:`Averaged`, for a loss that reads a copy of the model with averaged weights. They have a method that returns the
-:data:`Loss` to call.
+Two kinds of settings are not called directly: :class:`Own`, for a loss with weights of its own, and :class:`Averaged`,
+for a loss that reads a copy of the model with averaged weights. Both have a method that returns the :data:`Loss` to
+call.
 
 The file of a loss imports torch only inside its functions, so that recipes can be read without loading torch.
 
@@ -73,9 +73,10 @@ class Pass:
     weights: Tensor | None = None
 
     def mean(self, losses_B: Tensor) -> Tensor:
-        """Returns the mean of ``losses_B`` over the examples. Every loss that is such a mean must call this method.
+        """Returns the mean of ``losses_B`` over the examples, which is a weighted mean if the examples have weights.
 
-        If the examples have weights ``w``, the result is ``sum(w * losses) / sum(w)``, and 0 if all weights are 0.
+        With weights ``w``, the result is ``sum(w * losses) / sum(w)``, or 0 if all weights are 0. A loss that is a mean
+        over examples must compute the mean with this method. Otherwise it would ignore the weights.
         """
         if self.weights is None:
             return losses_B.mean()
@@ -116,8 +117,9 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator for repeating this forward pass with :meth:`finish`.
 
-        All generators from this method start in the same state, so all repetitions have the same dropout masks. If
-        :attr:`repeats` is false, these masks differ from those of the original forward pass.
+        All generators from this method start in the same state, so all repetitions have the same dropout masks as each
+        other. If :attr:`repeats` is true, a repetition also gives the same numbers as the original forward pass. If it
+        is false, the repetitions have other dropout masks than the original.
         """
         import torch
 

@@ -3,7 +3,7 @@
 ``balanced`` weights give all classes the same total weight in the train data: a class with ``n_k`` of ``n`` rows gets
 ``n / (K * n_k)`` (King and Zeng, "Logistic Regression in Rare Events Data", 2001; scikit-learn uses the same name). In
 a set, each label is a yes/no decision: the weight of ``yes`` is the class weight, and the weight of ``no`` is 1. The
-``balanced`` weight of such a label is the number of rows without it divided by the number of rows with it.
+``balanced`` weight of a label in a set is the number of rows without the label divided by the number of rows with it.
 
 A soft label is a distribution over the classes; for yes/no it is the share of ``yes``. Its loss is the mean of the
 losses that the classes would have as hard labels, weighted by the shares of the classes and by the class weights. For

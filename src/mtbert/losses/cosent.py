@@ -24,7 +24,8 @@ def cosent(cosines_B: Tensor, labels_B: Tensor, scale: float) -> Tensor:
     """Returns ``log(1 + sum exp(scale * (cos_j - cos_i)))``, a scalar in nats.
 
     The sum is over all combinations of two rows ``i`` and ``j`` with ``label_i > label_j``. The result is 0 if all
-    labels are equal. It is one logarithm over the whole batch and not a mean, so it grows slowly with the batch size.
+    labels are equal. The result is one logarithm over the whole batch and not a mean, so it grows slowly with the batch
+    size.
     """
     import torch
 

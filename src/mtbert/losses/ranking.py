@@ -128,11 +128,11 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the three tensors that :func:`right_candidates` returns."""
+        """Returns vectors of queries and of candidates, and a number for each text, see :func:`right_candidates`."""
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:
-        """Returns the result of :func:`ranking`, a scalar, for the rows of all forward passes of a step."""
+        """Returns the loss over the rows of all forward passes of a step as a scalar, computed by :func:`ranking`."""
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, self.scale, self.symmetric)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class SimCSE(Settings):
     """Supervised SimCSE: the same loss as ``mnrl`` (:class:`MultipleNegatives`) with ``scale: 1 / temperature``.
 
-    It is computed over the rows that have a right candidate: all rows of a ranking task, and pairs with label 1.
+    The loss is computed over the rows that have a right candidate: all rows of a ranking task, and pairs with label 1.
     """
 
     needs: ClassVar = RIGHT_CANDIDATES
@@ -50,7 +50,7 @@ class SimCSE(Settings):
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.ranking`.
 
-        ``gathered`` holds what :meth:`gather` returns, concatenated over all forward passes of the step.
+        ``gathered`` holds the three tensors of :meth:`gather`, each concatenated over all forward passes of the step.
         """
         queries_BD, candidates_BCD, clusters_BT = gathered
         return ranking(queries_BD, candidates_BCD, clusters_BT, 1 / self.temperature, symmetric=False)
@@ -117,7 +117,7 @@ class TwoPasses:
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.multiple_negatives`.
 
-        ``gathered`` holds what :meth:`gather` returns, concatenated over all forward passes of the step.
+        ``gathered`` holds the three tensors of :meth:`gather`, each concatenated over all forward passes of the step.
         """
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)

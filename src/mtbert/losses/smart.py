@@ -110,8 +110,8 @@ class Smart(Settings):
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
       the final loss here is a mean over the batch, while smart-pytorch computes a sum.
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
-      gradient. All passes of this mode are in float32, because such small noise is lost in bfloat16. Even so, the mode
-      has hardly any effect.
+      gradient. All passes of this mode are in float32, because bfloat16 is too coarse for noise as small as ``radius``.
+      Even so, the mode has hardly any effect.
 
     For a task that predicts scores, the squared error replaces the KL divergences. In mode ``reference``, no gradient
     flows through the target of this error, which halves its gradient. The default weight ``lambda_s`` is 0.02, as in

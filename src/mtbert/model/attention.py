@@ -28,8 +28,8 @@ LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept
 ScoreGroup = Callable[[int, Tensor, Tensor], Tensor]
 """A function that computes the attention scores of a group, instead of plain products of queries and keys.
 
-It gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the scores,
-``[G * H, 1 or L, L]``, which are scaled and are ``-inf`` for keys that are padding.
+The function gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the
+scores, ``[G * H, 1 or L, L]``, which are scaled and are ``-inf`` for keys that are padding.
 """
 
 
@@ -59,7 +59,7 @@ class Groups:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
         rounded: Whether to round shapes up, so that compiled kernels can be reused. If true, sequences are padded to a
-            multiple of ``STEP`` tokens, and the whole batch to a multiple of what :func:`multiple` returns.
+            multiple of ``STEP`` tokens, and the whole batch to a multiple that :func:`multiple` computes.
     """
 
     layout: Layout

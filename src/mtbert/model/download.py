@@ -68,8 +68,9 @@ class Origin:
     """The name and the licence of the encoder that a model was fine-tuned from.
 
     Attributes:
-        name: Its hub id or, for a local folder, the name of the folder without its path.
-        licence: The licence that its ``README.md`` names; None if there is no such file on this machine.
+        name: The hub id of the encoder or, if it is a local folder, the name of this folder without its path.
+        licence: The licence that the encoder's ``README.md`` names; None if this machine has no ``README.md`` of the
+            encoder.
     """
 
     name: str

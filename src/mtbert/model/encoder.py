@@ -22,8 +22,8 @@ from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances
 Adapter = Callable[[int, Tensor], Tensor]
 """A function ``(layer, x_ND) -> [N, D]`` that is called in each layer of the encoder.
 
-It gets the index of the layer and the input of the layer's attention. Its result is added to the last residual sum of
-the layer. If the layer has a norm after that sum, the norm is applied to the new sum.
+The function gets the index of the layer and the input of the layer's attention. Its result is added to the last
+residual sum of the layer. If the layer has a norm after that sum, the norm is applied to the new sum.
 """
 
 
@@ -137,20 +137,24 @@ class Encoder(nn.Module):
     ) -> Tensor:
         """Returns the output of the lowest ``layers`` layers for all tokens, ``[N, D]``.
 
-        A :class:`Top` continues from this output. ``rows`` is the result of :meth:`by_distance`. The other arguments
-        are those of :meth:`encode`.
+        A :class:`Top` continues from this output. ``rows`` is the result of :meth:`by_distance`. For all other
+        arguments, see :meth:`encode`.
         """
         return _run(self.layers[:layers], x_ND, groups, generator, adapter, rows)
 
     def distances(self, groups: Groups, *, apart: bool = False) -> Distances | None:
         """Returns the distances between tokens of a batch; None if the encoder has no relative positions.
 
-        ``apart`` repeats them for each span of the batch, see :func:`~mtbert.model.relative.distances_in`.
+        If ``apart`` is true, the distances are repeated for each span of the batch, see
+        :func:`~mtbert.model.relative.distances_in`.
         """
         return None if self.relative is None else distances_in(groups, apart=apart)
 
     def by_distance(self, between: Distances | None) -> ByDistance | None:
-        """Returns a row for each distance in the result of :meth:`distances`, which all layers read; None for None."""
+        """Returns a row of the table of relative positions for each distance; None if ``between`` is None.
+
+        All layers read these rows.
+        """
         if self.relative is None or between is None:
             return None
         return ByDistance(self.relative(between.values_R), between.zero, self.relative.scores_of)
@@ -232,7 +236,7 @@ class Encoder(nn.Module):
 
 
 class Top(nn.Module):
-    """The upper layers of an encoder, from index ``first`` on, with the final norm and pooler if it has them.
+    """The upper layers of an encoder, from index ``first`` on, with the encoder's final norm and pooler, if any.
 
     If each task has a top of its own (``model.unshare``), only the lower layers of the encoder are shared.
     """
@@ -254,18 +258,18 @@ class Top(nn.Module):
         *,
         first_only: bool = False,
     ) -> Tensor:
-        """Returns the output of the last layer, as :meth:`Encoder.encode` does.
+        """Returns the output of the last layer for all tokens, ``[N, D]``.
 
-        The layers here are the upper ones of an encoder. ``x_ND`` is the output of the layer below them. ``adapter`` is
-        called with the index of each of these layers in the whole encoder. ``rows`` is the result of
-        :meth:`Encoder.by_distance`.
+        ``x_ND`` is the output of the layer below these layers. ``adapter`` is called with the index of each layer in
+        the whole encoder. ``rows`` is the result of :meth:`Encoder.by_distance`. For all other arguments, see
+        :meth:`Encoder.encode`.
         """
         return _run(
             self.layers, x_ND, groups, generator, adapter, rows, self.first, norm=self.final_norm, first_only=first_only
         )
 
     def pooled(self, cls_SD: Tensor) -> Tensor:
-        """Returns the output of the pooler, as :meth:`Encoder.pooled` does."""
+        """Returns the output of the pooler, ``[S, D]``. Arguments and errors are those of :meth:`Encoder.pooled`."""
         return _pooled(self.pooler, self.config, cls_SD)
 
     def depths(self) -> dict[nn.Parameter, int]:

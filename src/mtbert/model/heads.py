@@ -145,8 +145,8 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
     """Returns the head that the encoder's family has in transformers, if ``task`` has ``head: native``; None otherwise.
 
     Raises:
-        ValueError: If ``task`` has ``head: native``, and the encoder does not have what such a head needs, or its
-            family's head does not read what the task's head would read.
+        ValueError: If ``task`` has ``head: native``, but this head is not known for the encoder's family, needs a
+            pooler that the encoder lacks, or does not read what the task's head would read.
     """
     if not task.head_kind.native:
         return None

@@ -19,9 +19,10 @@ from mtbert.model.dropout import dropout
 
 Activation = Callable[[Tensor], Tensor]
 ScoresOf = Callable[[Callable[[Tensor], Tensor], torch.Generator | None], ScoreGroup]
-"""A function that returns how attention scores are computed in one layer, see :mod:`mtbert.model.relative`.
+"""A function that each layer calls to get the function that computes the layer's attention scores.
 
-It gets the layer's function from vectors to queries, keys and values, and a generator for dropout masks.
+Its arguments are the layer's function from vectors to queries, keys and values, and a generator for dropout masks. See
+:mod:`mtbert.model.relative`.
 """
 
 _gelu_tanh = partial(F.gelu, approximate="tanh")
@@ -96,8 +97,8 @@ class Attention:
     ) -> Tensor:
         """Returns the output of the attention for all tokens, ``[N, D]``.
 
-        ``scores`` computes the scores of queries and keys; None stands for their plain products.
-        If ``first_only`` is true, computes it only for the first token of each sequence, ``[S, D]``.
+        If ``first_only`` is true, returns the output only for the first token of each sequence, ``[S, D]``. ``scores``
+        is a function that computes attention scores from queries and keys; if it is None, they are plain products.
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
@@ -161,9 +162,9 @@ class EncoderLayer(nn.Module):
     ) -> Tensor:
         """Returns the output of the layer for all tokens, ``[N, D]``.
 
-        If ``first_only`` is true, returns it only for the first token of each sequence, ``[S, D]``. The function
-        ``adapter`` gets the input of the attention, ``[N, D]``. Its result is added to the last residual sum, before
-        the last norm. ``scores_of`` is given if the encoder has relative positions.
+        If ``first_only`` is true, returns the output only for the first token of each sequence, ``[S, D]``. The
+        function ``adapter`` gets the input of the attention, ``[N, D]``. The result of ``adapter`` is added to the last
+        residual sum, before the last norm. ``scores_of`` is given if the encoder has relative positions.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)

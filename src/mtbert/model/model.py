@@ -207,7 +207,7 @@ class Model(nn.Module):
     def apart(self, name: str) -> bool:
         """Returns whether the encoder's layers treat the task called ``name`` differently from other tasks.
 
-        Such a task cannot share its sequences in a batch with other tasks.
+        A task that is treated differently cannot share its sequences in a batch with other tasks.
         """
         return self.adapted(name)
 
@@ -234,7 +234,7 @@ class Model(nn.Module):
     def top(self, name: str) -> Top:
         """Returns the copies of the encoder's top layers that only the task called ``name`` uses.
 
-        Tasks have such copies only if the recipe sets ``model.unshare``.
+        Tasks have copies of their own only if the recipe sets ``model.unshare``.
         """
         top = self.tops[f"for_{name}"]
         assert isinstance(top, Top)

@@ -24,12 +24,14 @@ from mtbert.model.layer import ScoresOf
 class Distances:
     """The distances between two tokens that occur in a batch: the position of the key minus that of the query.
 
-    For sequences of at most L tokens, they are ``1 - L`` to ``L``, so that there is an even number of them.
+    For sequences of at most L tokens, the distances are ``1 - L`` to ``L``, so that there is an even number of them.
 
     Attributes:
         values_R: The distances, in ascending order.
-        zero: The index of distance 0. If spans are kept apart, each has distances of its own, and an index.
-        spans: The part of ``values_R`` that belongs to each span; empty if the spans are not kept apart.
+        zero: The index of distance 0 in ``values_R``. If the distances are repeated for each span of the batch, a dict
+            from the name of each span to the index of its distance 0.
+        spans: The part of ``values_R`` that belongs to each span; empty if the distances are not repeated for each
+            span.
     """
 
     values_R: Tensor
@@ -40,8 +42,9 @@ class Distances:
 def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     """Returns the distances that occur in a batch.
 
-    ``apart`` repeats them for each span of the batch, so that a row of the table belongs to one span alone. The number
-    of rows then differs from the numbers of tokens and sequences, by which modules are told apart.
+    If ``apart`` is true, the distances are repeated for each span of the batch, so that a row of the table belongs to
+    one span alone. The number of rows then differs from the number of tokens and from the number of sequences, so that
+    the number of rows in a module's input shows what these rows are.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -65,8 +68,10 @@ class ByDistance:
 
     Attributes:
         rows_RW: The row of each distance.
-        zero: The row of distance 0, or that of each span, as in :class:`Distances`.
-        scores_of: A function that returns, for these rows and groups of sequences, how layers compute scores.
+        zero: The index of the row of distance 0. If there is a row for each distance and span, a dict from the name of
+            each span to the index of its row of distance 0.
+        scores_of: A function that takes this object and the groups of a batch. It returns a function that each layer
+            calls, see :data:`~mtbert.model.layer.ScoresOf`.
     """
 
     rows_RW: Tensor
@@ -103,7 +108,10 @@ class RelativeBias(nn.Module):
         return rows_RH
 
     def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
-        """Returns a function that gives the scores for every layer; the biases of a group are computed once."""
+        """Returns a function that each layer of the encoder calls to get a function that computes attention scores.
+
+        A group of sequences has the same biases in all layers, so its biases are computed once, before the first layer.
+        """
         biases = [_bias(rows.middle(group), group) for group in groups]
 
         def scores(group: int, q: Tensor, k: Tensor) -> Tensor:

@@ -54,13 +54,13 @@ class Pal(Settings):
     def dropout_of(self, task: str) -> float:
         """Returns the dropout rate in the PAL networks of the task called ``task``.
 
-        It is 0 if the task has no such networks, or if they have no attention.
+        The rate is 0 if the task has no PAL networks, or if its PAL networks have no attention.
         """
         return self.dropout if self.attends and self.adapts(task) else 0.0
 
     @property
     def attends(self) -> bool:
-        """Whether a network for projected attention layers (PAL) has attention between its two projections."""
+        """Whether the small networks that PAL adds to the encoder have attention between their two projections."""
         return self.kind == "attention"
 
     @property
@@ -79,7 +79,7 @@ class Pal(Settings):
 
 
 class Lora(Settings):
-    """Low-rank changes of the encoder's weight matrices. They are trained, and the encoder itself is frozen."""
+    """Low-rank changes of the encoder's weight matrices. The changes are trained, and the encoder itself is frozen."""
 
     rank: int = Field(default=8, gt=0, le=2**13)
     alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")

@@ -148,7 +148,7 @@ def encoder_state(encoder: Encoder) -> dict[str, Tensor]:
 def hf_config(encoder: Encoder) -> dict[str, Any]:
     """Returns the content of the ``config.json`` that is saved with the encoder.
 
-    It is the content from which the encoder was built, with two changes: ``architectures`` names the class without a
+    This is the content from which the encoder was built, with two changes: ``architectures`` names the class without a
     head, and ``dtype`` is the current dtype.
     """
     source = dict(encoder.config.source)

@@ -48,7 +48,7 @@ def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
-        FileNotFoundError, ValueError: In the same cases as :func:`load_recipe`.
+        FileNotFoundError, ValueError: If the folder has no recipe, or if the recipe or ``overrides`` have mistakes.
     """
     raw = modern(_resolve(str(file), Path()))
     try:

@@ -29,7 +29,7 @@ def same_settings(file: Path, recipe: Recipe) -> bool:
     ``data.root`` is not compared. ``train.held_out`` is compared only if rows are held out for a task.
 
     Raises:
-        FileNotFoundError, ValueError: In the same cases as :func:`mtbert.recipe.files.load_run_recipe`.
+        FileNotFoundError, ValueError: If ``file`` does not exist, or if the recipe in it has mistakes.
     """
     stored = load_run_recipe(file)
     return _compared(stored) == _compared(recipe) and stored.train.epochs == recipe.train.epochs
@@ -79,7 +79,7 @@ def _chosen(value: Any) -> Any:
 def recipe_digest(raw: Mapping[str, Any]) -> str:
     """Returns the SHA-256 of ``raw``, the content of a recipe file.
 
-    It does not depend on ``data.root`` or on the number of epochs.
+    The digest does not depend on ``data.root`` or on the number of epochs.
     """
     return digest_with_epochs(merge(raw, {"train": {"epochs": 1}}))
 

@@ -10,7 +10,7 @@ MERGED = ("TaskRecipe", "TableRecipe", "TrainRecipe", "ModelRecipe", "DataRecipe
 
 
 def recipe_schema() -> dict[str, Any]:
-    """Returns the JSON Schema of a recipe file. It requires no key, because a file may extend another recipe."""
+    """Returns the JSON Schema of a recipe file. The schema requires no key, as a file may extend another recipe."""
     result = Recipe.model_json_schema()
     definitions = result["$defs"]
     for part in (result, *definitions.values()):

@@ -57,7 +57,7 @@ class Recipe(Settings):
     @field_validator("tasks", mode="wrap")
     @classmethod
     def _read_tables(cls, tasks: Any, handler: ValidatorFunctionWrapHandler, info: ValidationInfo) -> Any:
-        """Returns the tasks, validated. A task that reads one of the ``tables`` first gets the table's settings."""
+        """Returns the validated tasks. A task that reads a table gets the table's settings before it is validated."""
         if not isinstance(tasks, Mapping):
             return handler(tasks)
         reading = [name for name, task in tasks.items() if isinstance(task, Mapping) and task.get("table") is not None]
@@ -106,8 +106,8 @@ class Recipe(Settings):
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
         """Returns a copy of the recipe in which some settings, such as data files, are replaced.
 
-        ``change`` returns new settings for each table, and for each task with files of its own. It is called with the
-        name and the old settings. New settings of a table also apply to all tasks that read the table.
+        The function ``change`` is called with the name and the old settings of each table, and of each task with files
+        of its own. It returns the new settings. New settings of a table also apply to all tasks that read the table.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}
@@ -128,7 +128,8 @@ class Recipe(Settings):
     def columns_of_words(self, name: str) -> frozenset[str]:
         """Returns the text columns whose cells may be lists of words, in the table that the task ``name`` reads.
 
-        A column is one of them if at least one task that reads the table labels the words of the column.
+        The cells of a column may be lists of words if at least one task that reads the table labels the words of the
+        column.
         """
         readers = self.tasks_by_table()[self.tasks[name].source_name]
         return frozenset(task.columns.text[0] for task in readers if task.columns.words)

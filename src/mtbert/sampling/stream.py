@@ -19,9 +19,9 @@ class Stream:
         batch_size: The number of rows in a batch.
         seed: The seed of the run.
         clusters: The index of each text's cluster, ``[size, texts]``, from :func:`mtbert.data.clusters.clusters`; None
-            if clusters do not matter. With clusters, each permutation is rearranged so that, if possible, no batch
-            contains a cluster twice. An incomplete batch at the end of a permutation is left out, so ``size`` must be
-            at least ``batch_size``.
+            if clusters do not matter. If clusters are given, each permutation is rearranged so that, if possible, no
+            batch contains a cluster twice. The rows at the end of a permutation that do not fill a batch are then left
+            out. In this case, ``size`` must be at least ``batch_size``.
     """
 
     name: str
@@ -34,8 +34,9 @@ class Stream:
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
         """Returns the indices of the rows in batch number ``batch`` (counted from 0), ``[batch_size]``, int64.
 
-        Batches are cut from random permutations of all rows, one permutation after another. A batch that reaches the
-        end of a permutation continues with the next one.
+        Batches are cut from random permutations of all rows, one permutation after another. Without clusters, a batch
+        that reaches the end of a permutation continues with the start of the next permutation. With clusters, every
+        batch comes from a single permutation.
         """
         first = batch * self.batch_size
         wanted = np.arange(first, first + self.batch_size)

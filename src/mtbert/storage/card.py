@@ -70,7 +70,7 @@ class Card(Settings):
 def _once_saved(task: Task) -> tuple[FittedName, ...]:
     """Returns the names of the fitted numbers that early versions of mtbert saved for ``task``.
 
-    These versions gave every cosine head a threshold, even if its answers are scores, which do not depend on it.
+    These versions gave every cosine head a threshold, even if its answers are scores, which depend on no threshold.
     """
     return ("threshold",) if task.head_kind.gives_cosine else ()
 

@@ -30,7 +30,7 @@ from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 def find_model_folder(path: Path) -> Path | None:
     """Returns the model folder that ``path`` stands for, or None if there is none.
 
-    It is the first of ``path``, ``path/best`` and ``path/last`` that is a model folder.
+    The model folder is the first of ``path``, ``path/best`` and ``path/last`` that is one.
     """
     if (path / "mtbert.json").is_file():
         return path

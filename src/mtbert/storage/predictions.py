@@ -54,11 +54,11 @@ def save_predictions(predicted: Mapping[str, Predicted], folder: Path) -> None:
 
 
 def load_predictions(folder: Path) -> dict[str, Predicted]:
-    """Returns each task's predictions on dev, as :func:`save_predictions` wrote them.
+    """Returns each task's predictions on dev, read from a file in ``folder``.
 
     Raises:
         FileNotFoundError: If the folder has no predictions.
-        ValueError: If the file is damaged. The message names it.
+        ValueError: If the file is damaged. The message names the file.
     """
     tensors = read_tensors(folder / PREDICTIONS)
     names = dict.fromkeys(key.rpartition(".")[0] for key in tensors)

@@ -59,7 +59,7 @@ def save_state(state: RunState, folder: Path) -> None:
 
 
 def load_state(folder: Path) -> RunState:
-    """Returns the run state that :func:`save_state` wrote into ``folder``.
+    """Returns the run state that is saved in ``folder``.
 
     Raises:
         FileNotFoundError, ValueError: If a file is missing or damaged. The message names the file.
@@ -139,7 +139,7 @@ def check_values(values: Values, steps: int, tables: int, joint: bool) -> None:
         joint: Whether each step takes a batch of every table.
 
     Raises:
-        ValueError: If a value is wrong. The message names it.
+        ValueError: If a value is wrong. The message names the value.
     """
     done = values.done
     if done > steps:
@@ -157,7 +157,8 @@ def check_tensors(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -
     """Checks that tensors have the expected names, shapes and dtypes.
 
     Raises:
-        ValueError: If a tensor is missing, is not expected, or has the wrong shape or dtype. The message names it.
+        ValueError: If a tensor is missing, is not expected, or has the wrong shape or dtype. The message names the
+            tensor.
     """
     for wrong, what in (
         (expected.keys() - found.keys(), "there must be"),
@@ -176,7 +177,7 @@ def generator_state(generator: torch.Generator) -> str:
 
 
 def set_generator_state(generator: torch.Generator, text: str) -> None:
-    """Sets the random generator ``generator`` to the state in ``text``, which :func:`generator_state` returned.
+    """Sets the random generator ``generator`` to the state that ``text`` holds, written as hex digits.
 
     Raises:
         ValueError: If ``text`` is not a valid state of this generator.

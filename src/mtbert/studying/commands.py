@@ -88,8 +88,9 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
-        row: A row of the study, which is scored on test data before the report is written. This can be done only once.
-        test: The paths of labelled test files, one for each task of that row; the keys are the names of the tasks.
+        row: The name of a recipe of the study, whose runs are scored on test data before the report is written. In each
+            study, only one recipe can be scored on test data, and only once.
+        test: A dict from the name of each task of this recipe to the path of a labelled test file.
 
     Raises:
         FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, or a file is

@@ -52,9 +52,10 @@ def grid_of_panels(rows: int, columns: int, width: float, height: float, **share
 
 
 def best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
-    """Returns the names of two rows of the study: the reference row, and the row with the best score on ``task``.
+    """Returns the names of two recipes of the study: the reference recipe, and the one with the best score on ``task``.
 
-    If both are the same row, its name is returned once. If the reference row has no score on the task, it is left out.
+    If the reference recipe is also the best one, its name is returned once. If it has no score on ``task``, its name is
+    left out.
     """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]

@@ -57,10 +57,11 @@ class Errors:
         }
 
     def tables(self) -> list[TextTable]:
-        """Returns the tables of errors for the report.
+        """Returns the tables of the report about the errors that the runs of a study make on dev.
 
-        They show how far off the answers are, and how errors depend on the words that two texts share. For each row of
-        the study, they count the examples that it gets right and the reference row gets wrong, and the reverse.
+        Some tables show how far off the answers are, and others how errors depend on the words that two texts share.
+        The last table compares each recipe of the study with the study's reference recipe. It counts the examples that
+        most runs of the reference recipe get wrong and most runs of the other recipe do not, and the reverse.
         """
         return [
             *(table for task, dev in self.results.dev.items() for table in type_tables(dev, self.judged[task])),
@@ -122,10 +123,10 @@ class Errors:
             )
 
     def change(self, task: str, row: str) -> npt.NDArray[np.int64] | None:
-        """Compares a row of the study with the reference row on every dev example of a task.
+        """Compares the recipe ``row`` of the study with the reference recipe on every dev example of a task.
 
-        Returns ``[B]``: 1 where most runs of the reference row are wrong and most runs of the row are not, -1 in the
-        reverse case, and 0 elsewhere. Returns None if one of the two rows has no answers to the task.
+        Returns ``[B]``: 1 if most runs of the reference recipe are wrong and most runs of ``row`` are not, -1 in the
+        reverse case, and otherwise 0. Returns None if one of the two recipes has no answers to the task.
         """
         both = [self.judged[task].get(name) for name in (self.results.outline.reference, row)]
         if both[0] is None or both[1] is None:
@@ -137,8 +138,9 @@ class Errors:
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
-        For each row of the study, the examples with the worst answers are included. For each row except the reference
-        row, the examples where the row most clearly beats the reference row, or loses to it, are included too.
+        For each recipe of the study, these are the examples with its worst answers. For each recipe except the
+        reference recipe, they are also the examples where this recipe most clearly beats the reference recipe or loses
+        to it.
         """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}

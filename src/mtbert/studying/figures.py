@@ -40,9 +40,9 @@ def study_figures(results: Results, summary: Summary) -> list[Drawn]:
 
 
 def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots how much the scores of each row of a study differ from the scores of the row's control.
+    """Plots how much the scores of each recipe of a study differ from the scores of the recipe's control.
 
-    The control is another row of the study. Usually, it is the same recipe without one technique. There is one panel
+    The control is another recipe of the study. Usually, it is the same recipe without one technique. There is one panel
     for each score. Each difference is drawn with its 95% interval.
     """
     compared = summary.comparisons["control"]
@@ -73,7 +73,7 @@ def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the losses of each task in each row of a study, and the dev scores if dev was scored more than once."""
+    """Plots the losses of each task in each recipe of a study, and the dev scores if dev was scored more than once."""
     figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
     for (row, task), ax in panels.items():
         runs = results.runs[row].values()
@@ -137,9 +137,9 @@ def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
 
 
 def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots confusion matrices for each task with classes: one for the study's reference row, one for its best row.
+    """Plots two confusion matrices for each task with classes: for the study's reference recipe and for its best one.
 
-    Each matrix is the mean over the seeds of its row.
+    Each matrix is the mean over the seeds of the recipe.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)
@@ -173,8 +173,8 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
 def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Plots the answers against the labels, for each task whose answers are scores.
 
-    A scatter plot has a panel for the study's reference row and one for its best row. Each panel shows the first seed
-    of its row.
+    A scatter plot has a panel for the study's reference recipe and a panel for its best recipe. Each panel shows the
+    run of the recipe with the first seed.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)
@@ -211,7 +211,7 @@ DRAWINGS = (
 
 
 def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels. Each panel shows the curves of one row of the study over the steps."""
+    """Returns a figure and its panels. Each panel shows the curves of one recipe of the study over the steps."""
     figure, axes = _wrapped(by_row)
     for ax, curves in zip(axes, by_row.values(), strict=True):
         for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
@@ -236,7 +236,10 @@ def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, lis
 def _by_row_and_task(
     results: Results, titles: Sequence[str], **share: Any
 ) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure, and a dict with one panel for each pair (study row, task). ``titles`` has a title per task."""
+    """Returns a figure, and a dict with a panel for each pair (recipe of the study, task).
+
+    ``titles`` maps each task to a title.
+    """
     figure, axes = grid_of_panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
     for row, of_row in zip(results.runs, axes, strict=True):
         of_row[0].set_ylabel(row, rotation=0, ha="right")

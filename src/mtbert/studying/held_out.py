@@ -1,4 +1,4 @@
-"""Scoring one row of a study on test files: only once, after the row was chosen by its dev scores."""
+"""Scoring one recipe of a study on test files: only once, after the recipe was chosen by its dev scores."""
 
 import math
 from collections.abc import Mapping
@@ -17,18 +17,19 @@ from mtbert.use.evaluate import answer_file
 
 
 def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path], out: Path, console: Console) -> None:
-    """Uses test files to score all runs of one row of a study, and writes the scores to ``test.json``.
+    """Uses test files to score all runs of one recipe of a study, and writes the scores to ``test.json``.
 
     Args:
         results: The results of the study.
-        row: The name of the row.
-        tests: The paths of labelled test files, one for each task of the row; the keys are the names of the tasks.
+        row: The name of the recipe in the study.
+        tests: A dict from the name of each task of the recipe to the path of a labelled test file.
         out: The folder of the study.
         console: Shows which run is being scored on which file.
 
     Raises:
-        ValueError: If the study was scored on test before, if the row does not exist, if one of its runs has not ended,
-            if the files do not match the tasks, or if a run has already used one of the files. Nothing is written then.
+        ValueError: If the study was scored on test before, if it has no recipe called ``row``, if a run of the recipe
+            has not ended, if the files do not match the tasks, or if a run has already used one of the files. Nothing
+            is written then.
         FileNotFoundError: If a file does not exist. Nothing is written then.
     """
     before = read_held_out(out)

@@ -1,4 +1,7 @@
-"""The test scores of one row of a study, stored in ``test.json``. Only one row is scored on test, and only once."""
+"""The test scores of one recipe of a study, stored in ``test.json``.
+
+Only one recipe of a study is scored on test, and only once.
+"""
 
 from pathlib import Path
 
@@ -9,7 +12,7 @@ HELD_OUT_FILE = "test.json"
 
 
 class HeldOutScore(Settings):
-    """The score that a study's row reaches on test: the mean over the row's seeds, with its uncertainty."""
+    """A score of a study's recipe on test: the mean over the seeds, with the uncertainty of this mean."""
 
     mean: float
     sd: float | None  # over seeds; null for one seed
@@ -17,7 +20,7 @@ class HeldOutScore(Settings):
 
 
 class HeldOutScores(Settings):
-    """The content of ``test.json``: all test scores of one row of a study."""
+    """The content of ``test.json``: all test scores of one recipe of a study."""
 
     row: str
     seeds: int
@@ -26,7 +29,7 @@ class HeldOutScores(Settings):
 
 
 def read_held_out(out: Path) -> HeldOutScores | None:
-    """Returns the test scores of the study in the folder ``out``; None if no row of the study has been scored on test.
+    """Returns the test scores of the study in the folder ``out``; None if none of its recipes was scored on test.
 
     Raises:
         ValueError: If the file with the scores is damaged.

@@ -1,6 +1,6 @@
-"""The plan of a study: every row is run with every seed.
+"""The plan of a study: every recipe that the study compares, called a row, is run with every seed.
 
-A row is a recipe with a name. It may also name another row as its control, with which it is compared.
+A row has a name, and may name another row as its control. The study then compares the row with its control.
 """
 
 import json
@@ -26,7 +26,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a study's plan: everything that the row's runs have in common. They differ only in their seeds."""
+    """A row of a plan, which is a recipe that the study compares. The runs of a row differ only in their seeds."""
 
     name: str
     source: str  # the name of the recipe in the study's file
@@ -34,17 +34,17 @@ class PlannedRow:
     control: str | None  # the row that lacks one technique of this one
 
     def seeded(self, seed: int) -> Recipe:
-        """Returns the row's recipe with ``train.seed`` set to ``seed``."""
+        """Returns the recipe of this row, with ``train.seed`` set to ``seed``."""
         train = self.recipe.train.model_copy(update={"seed": seed})
         return self.recipe.model_copy(update={"train": train})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The runs of a study: every row is run with every seed.
+    """The runs of a study: every row (a recipe that the study compares) is run with every seed.
 
-    A row is a recipe with a name. The rows are in the order of the study's file. ``reference`` is the name of the row
-    that all others are compared with.
+    ``rows`` maps the name of each row to the row, in the order of the study's file. ``reference`` is the name of the
+    row with which all other rows are compared.
     """
 
     rows: Mapping[str, PlannedRow]
@@ -54,10 +54,10 @@ class Plan:
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Returns a pair (name of the row, seed) for every run, in the order in which the runs start.
+        """Returns a pair for every run, in the order in which the runs start: the name of its row, and its seed.
 
-        All rows are run with the first seed before the second seed begins, and so on. The rows of an unfinished study
-        can therefore already be compared.
+        All rows (the recipes that the study compares) are run with the first seed before the second seed begins, and so
+        on. An unfinished study can therefore already compare them.
         """
         return [(name, seed) for seed in self.seeds for name in self.rows]
 
@@ -72,7 +72,8 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
 
     Args:
         name: The name of a study that comes with the package, or the path of a study's file.
-        overrides: Changes to the recipe of every row, as ``a.b=c``. Applied after the changes in the file.
+        overrides: Changes to every recipe of the study, as ``a.b=c``. They are applied after the changes that the
+            study's file makes.
 
     Raises:
         FileNotFoundError: If the study or one of its recipes does not exist. The message lists the studies or recipes
@@ -97,12 +98,12 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
         study: The settings of the study.
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
-        overrides: Changes to the recipe of every row, as ``a.b=c``. These changes are applied last.
+        overrides: Changes to every recipe of the study, as ``a.b=c``. These changes are applied last.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
-        ValueError: If a recipe cannot be used, the settings name a row or task that does not exist, or rows of the
-            study cannot be compared with each other.
+        ValueError: If a recipe cannot be used, if the settings name a row (a recipe of the study) or a task that does
+            not exist, or if recipes of the study cannot be compared with each other.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
@@ -146,7 +147,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
 
 
 def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
-    """Raises ValueError if rows of a study would be scored on different examples of a task, or by different metrics."""
+    """Raises ValueError if two recipes of a study would be scored on different examples or by different metrics."""
     first: dict[str, tuple[str, object]] = {}
     for row, planned in rows.items():
         for task, found in planned.recipe.tasks.items():
@@ -170,9 +171,10 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row that is the control of the row ``base``. Both are rows of ``study``.
+    """Returns the name of the row of ``study`` that is the control of the row ``base``.
 
-    Returns None if neither the row nor its recipe names a control.
+    A row is a recipe that the study compares. Returns None if neither the row in the study's file nor the recipe file
+    of the row names a control.
     """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]
@@ -194,7 +196,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises ValueError if ``printed`` (scores from another source) has a row, task or metric that the study lacks."""
+    """Raises ValueError if ``printed``, scores of another source, has a recipe, task or metric that ``study`` lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

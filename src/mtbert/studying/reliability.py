@@ -1,7 +1,7 @@
 """Reliability diagrams: how many of the answers with about the same probability are right.
 
-Dimension key: N answers, K possible answers to an example, M bins of probabilities. The N answers come from all
-runs of one row of the study.
+Dimension key: N answers, K possible answers to an example, M bins of probabilities. The N answers come from all runs of
+one recipe of the study.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Plots the share of right answers against the confidence, for each task with probabilities.
 
-    A figure has curves for the study's reference row and for its best row, over all seeds. A row with calibration
-    has two curves: before and after calibration.
+    A figure has curves for the study's reference recipe and for its best recipe, over all seeds. A recipe with
+    calibration has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():
         found = {

@@ -122,9 +122,9 @@ def _were(number: int) -> str:
 
 
 def _one_row(results: Results, summary: Summary) -> str:
-    """Returns a few sentences about the scores of one row of a study, for a study whose rows cannot be compared.
+    """Returns a few sentences about the scores of one recipe of a study in which no two recipes can be compared.
 
-    The row is the reference, or the first row if no run of the reference has ended.
+    This is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
     """
     row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
     scores = summary.rows[row].scores
@@ -147,7 +147,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 def _against(summary: Summary) -> Against:
     """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
 
-    It is ``"control"`` if any row of the study can be compared with a control, otherwise ``"reference"``.
+    Returns ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
     """
     return "control" if summary.comparisons["control"] else "reference"
 
@@ -158,7 +158,7 @@ def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | 
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns the findings at the top of the report: one for each row of the study that is compared with another.
+    """Returns the findings at the top of the report: one for each recipe of the study that is compared with another.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """
@@ -208,10 +208,10 @@ def _json(value: Mapping[str, Any]) -> str:
 
 
 def _recipes(results: Results) -> list[tuple[str, str]]:
-    """Returns a pair (heading, text) for each row of the study.
+    """Returns a pair (heading, text) for each recipe of the study.
 
-    For a row with a control, the text lists the differences between the row's recipe and the control's recipe. For any
-    other row, the text is the row's recipe.
+    If the recipe has a control, the text lists the differences between the recipe and its control. If it has none, the
+    text is the whole recipe.
     """
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}

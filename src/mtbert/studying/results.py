@@ -35,7 +35,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``. It names the rows of a study, their controls, the reference row and the seeds."""
+    """The content of ``study.json``: the names of a study's recipes, their controls, the reference recipe and seeds."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe
@@ -111,7 +111,7 @@ class EndedRun:
 class Results:
     """The runs of a study that have ended, and the dev data on which they are scored.
 
-    A single run of ``mtbert train`` is treated as a study with one row and one seed.
+    A single run of ``mtbert train`` is treated as a study with one recipe and one seed.
     """
 
     outline: Outline
@@ -181,7 +181,7 @@ def read_study(out: Path) -> Results:
 
 
 def read_run(run: Path) -> Results:
-    """Returns the results of a single run, as a study with one row and one seed.
+    """Returns the results of a single run, as a study with one recipe and one seed.
 
     Raises:
         FileNotFoundError, ValueError: If the folder holds no run, or the run has not ended.
@@ -254,7 +254,7 @@ def gather(outline: Outline, runs: Mapping[str, Mapping[int, EndedRun]], missing
 
     Args:
         outline: The outline of the study.
-        runs: The runs that have ended, by row of the study and seed.
+        runs: The runs that have ended: a dict from the name of a recipe of the study to a dict from seed to run.
         missing: The names of the runs that have not ended.
 
     Raises:

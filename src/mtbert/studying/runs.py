@@ -1,8 +1,8 @@
 """The runs of a study: the paths of their files, and the processes that carry them out.
 
-Each run has a folder ``cells/ROW-SEED/``. In it, ``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything
-that the run printed, and ``run/`` is a folder as ``mtbert train`` makes it. Once the run has ended, ``ended.json`` is
-there too.
+Each run has a folder ``cells/ROW-SEED/``, where ROW is the name of a recipe in the study. In this folder,
+``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything that the run printed, and ``run/`` is the folder
+that training makes. Once the run has ended, ``ended.json`` is there too.
 """
 
 import re
@@ -84,7 +84,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the paths of a run's files. ``out`` is the folder of the study, and ``row`` is a row of the study."""
+    """Returns the paths of a run's files. ``out`` is the study's folder, and ``row`` the name of one of its recipes."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 
@@ -115,9 +115,10 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
 
 
 def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
-    """Makes the folder of every run and writes the recipe of the run into it.
+    """Makes the folder of every run and writes the run's recipe to ``recipe.yaml`` in this folder.
 
-    In a run that has already begun, ``data.root`` is also updated in the run's own copy of the recipe.
+    If a run has already begun, training has made a second file, ``run/recipe.yaml``. In the second file, only
+    ``data.root`` is updated.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)

@@ -24,7 +24,7 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
     """For each task whose labels are sets, yields a table with one line per label.
 
-    A line has the label's scores under two recipes of the study: the reference row and the best row.
+    A line has the label's scores under two recipes of the study: the reference recipe and the best recipe.
     """
     for dev, rows in _tasks_with(results, summary, "by_label"):
         task = dev.task
@@ -52,8 +52,8 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Plots how often two labels occur together, for each task whose labels are sets.
 
-    The figure compares the labels of dev with the answers of two rows of the study, over all seeds: the reference row
-    and the best row.
+    The figure compares the labels of dev with the answers of two recipes of the study, over all seeds: the reference
+    recipe and the best recipe.
     """
     for dev, rows in _tasks_with(results, summary, "co_occurrence"):
         labels_BK = all_values(dev.labels)
@@ -113,8 +113,8 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 def _tasks_with(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
     """Yields a pair for each task for which the report has the figure ``figure``, such as ``by_label``.
 
-    The first item is the task's dev data. The second lists the names of the study rows that the figure shows: the
-    reference row, and the row with the best score on the task.
+    The first item is the task's dev data. The second lists the names of the study's recipes that the figure shows: the
+    reference recipe, and the recipe with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

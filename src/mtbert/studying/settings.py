@@ -1,4 +1,4 @@
-"""The settings in a study's file: rows (recipes), seeds, a grid of settings, and scores of a paper to compare with."""
+"""The settings in a study's file: recipes, seeds, a grid of settings, and scores of a paper to compare with."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ PrintedScores = Mapping[str, float]  # by TASK.METRIC, or overall
 
 
 class RowSettings(Settings):
-    """A row of a study: a recipe, or a recipe with some settings changed."""
+    """A row of a study's file: a recipe that the study compares, and changes of settings in this recipe."""
 
     recipe: str = Field(description="a path, relative to the study's file, or the name of a shipped recipe")
     set: tuple[str, ...] = Field(default=(), description="changes of the recipe as a.b=c, made after the study's")
@@ -35,7 +35,7 @@ class Sizes(Settings):
 
 
 class Printed(Settings):
-    """Numbers that another source, such as a paper, gives for rows of the study.
+    """Numbers that another source, such as a paper, gives for recipes of the study.
 
     The report shows them beside the study's own numbers. The key of a score is ``overall``, or ``TASK.METRIC`` as in
     ``sts.pearson``. A task's score is shown only if its metric is the one that the study uses for the task.

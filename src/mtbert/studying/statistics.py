@@ -1,7 +1,7 @@
 """Means, intervals and tests over seeds and examples.
 
-A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a row of
-a study are scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore
+A score varies for two reasons: the seed of the run, and the choice of the examples in dev. All seeds of a recipe of the
+study are scored on the same examples, so their scores are not independent. An interval over seeds alone would ignore
 the examples, and an interval over examples alone would ignore the seeds. Therefore the variance of a mean over seeds
 has two parts here: how much the mean moves when the examples are resampled, and how much the seeds differ beyond that.
 This is a model with two-way random effects, as for subjects that are all rated by the same judges.
@@ -82,8 +82,8 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     """Returns the mean of a score over seeds, with its uncertainty.
 
     Args:
-        scores_S: The score of each seed on all examples, ``[S]``. For a comparison of two rows of a study, it is the
-            difference between their scores with the same seed.
+        scores_S: The score of each seed on all examples, ``[S]``. In a comparison of two recipes of a study, each
+            number is the difference between the scores of the two recipes with the same seed.
         resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
             is the same for all seeds.
 
@@ -147,8 +147,8 @@ def resample(
 ) -> Floats:
     """Returns the metric of each seed's answers on bootstrap resamples of the examples, ``[R, S]``.
 
-    The draws depend only on the task's name and the number of examples. All rows of a study are therefore resampled in
-    the same way, and the differences between their scores are paired.
+    The draws depend only on the task's name and the number of examples. All recipes of a study are therefore resampled
+    in the same way, and the differences between their scores are paired.
 
     Args:
         task: The task of the answers.

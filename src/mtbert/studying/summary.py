@@ -1,6 +1,7 @@
-"""The summary of a study: the scores of its rows (recipes), and comparisons between rows.
+"""The summary of a study: the scores of its recipes, and comparisons between recipes.
 
-Each row is compared with its control (a row that lacks only one technique) and with the reference row of the study.
+Each recipe is compared with its control (a recipe that usually lacks only one technique) and with the reference recipe
+of the study.
 
 Dimension key: S seeds, R resamples, B examples.
 """
@@ -25,9 +26,9 @@ Verdict = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in one score between a row of the study and the row that it is compared with.
+    """The difference in one score between a recipe of the study and its control, or the study's reference recipe.
 
-    The runs of the two rows are paired by seed, and their answers are paired by example.
+    The runs of the two compared recipes are paired by seed, and their answers are paired by example.
     """
 
     other: str  # the row that is compared with
@@ -45,9 +46,10 @@ class Comparison:
 
 @dataclass(frozen=True)
 class RowScores:
-    """The scores of one row of a study, by task.
+    """The scores of one recipe of a study, by task.
 
-    They include ``overall``, the mean over tasks, if the row has scores for all tasks of the reference row.
+    The scores include ``overall``, the mean over tasks, if the recipe has a score for every task of the study's
+    reference recipe.
     """
 
     scores: Mapping[str, Estimate]
@@ -57,7 +59,7 @@ class RowScores:
 
 @dataclass(frozen=True)
 class Summary:
-    """The statistics of a study: the scores of each row, and the comparisons between rows."""
+    """The statistics of a study: the scores of each of its recipes, and the comparisons between recipes."""
 
     baseline: Mapping[str, float]  # each score of the best constant answers
     rows: Mapping[str, RowScores]
@@ -65,17 +67,19 @@ class Summary:
     main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """Returns the name of the score that decides whether one row of the study is better than another.
+        """Returns the name of the score that decides whether one recipe of the study is better than another.
 
-        ``by_score`` maps the names of scores to comparisons of two rows. If the main score is in ``by_score``, the main
-        score decides. Otherwise, if ``by_score`` has a single score, the single score decides. Otherwise, returns None.
+        ``by_score`` maps the names of scores to comparisons of these two recipes. If the main score is in ``by_score``,
+        the main score decides. Otherwise, if ``by_score`` has a single score, the single score decides. Otherwise,
+        returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark such as `` (collapsed: sst)`` for the row called ``row``; an empty text if no run collapsed.
+        """Returns a mark such as `` (collapsed: sst)`` for the recipe of the study that is called ``row``.
 
-        The mark names each task for which a run of the row gives nearly the same answer to all examples.
+        The mark names each task for which a run of the recipe gives nearly the same answer to all examples. If there is
+        no such task, the mark is an empty text.
         """
         tasks = [task for task, seeds in self.rows[row].collapsed.items() if seeds]
         return f" (collapsed: {', '.join(tasks)})" if tasks else ""
@@ -88,9 +92,10 @@ class Summary:
     def detectable(self, against: Against, score: str) -> float | None:
         """Returns the smallest true difference in a score that the tests of this study would find in 80% of cases.
 
-        Each test compares two rows of the study by the score named in ``score``. The smallest difference is computed
-        for each test, and their median is returned. Tests of rows with equal answers are left out. If no test remains,
-        returns None. The level of a test is 0.05 divided by the number of all tests (the first step of Holm's method).
+        Each test compares two recipes of the study by the score named in ``score``. The smallest difference is computed
+        for each test, and the median of these differences is returned. Tests of recipes with equal answers are left
+        out. If no test remains, returns None. The level of a test is 0.05 divided by the number of all tests (the first
+        step of Holm's method).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
@@ -126,7 +131,8 @@ class _Sums:
     def tasks(self) -> list[str]:
         """Returns the names of the tasks that take part in the score ``overall``, which is a mean over tasks.
 
-        These are the tasks of the reference row or, as long as no run of that row has ended, all tasks of the study.
+        These are the tasks of the study's reference recipe. As long as no run of the reference recipe has ended, these
+        are all tasks of the study.
         """
         reference = self.results.runs.get(self.results.outline.reference)
         known = next(iter(reference.values())).predicted if reference else self.results.dev
@@ -183,7 +189,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Returns the seeds for which the runs of two rows of the study, ``row`` and ``other``, have both ended."""
+        """Returns the seeds with which the runs of two recipes of the study, ``row`` and ``other``, have both ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:

@@ -1,4 +1,4 @@
-"""The tables of a study. They show its data, its scores, comparisons of its rows, and numbers from another source."""
+"""The tables of a study: its data, its scores, comparisons of its recipes, and numbers from another source."""
 
 from mtbert.messages import few
 from mtbert.studying.held_out_scores import HeldOutScores
@@ -17,7 +17,7 @@ def study_tables(results: Results, summary: Summary, test: HeldOutScores | None 
     Args:
         results: The results of the study.
         summary: The statistics of the study.
-        test: The test scores of a row of the study; None if no row was scored on test.
+        test: The test scores of one recipe of the study; None if no recipe was scored on test.
     """
     against: list[Against] = [other for other in ("control", "reference") if summary.comparisons[other]]
     if summary.comparisons["control"] == summary.comparisons["reference"]:
@@ -60,9 +60,9 @@ def _lacks_probabilities(results: Results, name: str) -> bool:
 
 
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
-    """Returns a table of the dev scores of each row of the study.
+    """Returns a table of the dev scores of each recipe of the study.
 
-    A cell has the mean of a score, its standard deviation over seeds, and its 95% interval.
+    A cell has the mean of a score, the standard deviation of the score over seeds, and the 95% interval of the mean.
     """
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
@@ -99,10 +99,10 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 
 
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
-    """Returns a table of score differences between each row of the study and the row that it is compared with.
+    """Returns a table of score differences between each recipe of the study and another recipe.
 
-    ``against`` says what each row is compared with: its own control, or the study's reference row. The last line
-    of the table has the smallest difference that the study could be expected to find.
+    ``against`` says which other recipe: the control that each recipe has, or the study's reference recipe. The last
+    line of the table has the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
@@ -183,7 +183,7 @@ def printed_scores(results: Results, summary: Summary, printed: Printed) -> Text
 
 
 def held_out_table(results: Results, summary: Summary, test: HeldOutScores) -> TextTable:
-    """Returns a table with the test scores of one row of a study, and with scores that a paper reports for this row."""
+    """Returns a table with the test scores of one recipe of a study, and with a paper's test scores for this recipe."""
     printed = results.outline.printed
     theirs = {} if printed is None else printed.test.get(test.row, {})
     keys = _printed_keys(results, summary)

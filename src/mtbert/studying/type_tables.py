@@ -17,7 +17,7 @@ from mtbert.studying.text_table import TextTable
 NAMED_RANKS = ("1st", "2nd", "3rd")
 
 ByRow = Mapping[str, Sequence[Judged]]
-"""The judged answers of each run, by row of the study."""
+"""A dict from the name of each recipe of the study to the judged answers of its runs."""
 
 
 def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
@@ -30,7 +30,7 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 def distances(dev: DevData, judged: ByRow) -> TextTable:
     """Returns a table with the shares of answers that are right, 1 class off, 2 classes off, or more.
 
-    The classes of the task are ordered. The table has a line for each row of the study.
+    The classes of the task are ordered. The table has a line for each recipe of the study.
     """
     task, rows = dev.task.name, []
     for row, runs in judged.items():

@@ -81,8 +81,8 @@ def read_log(file: Path, length: int | None = None) -> list[Line]:
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
     """Returns the log line of the best evaluation; None if there was no evaluation.
 
-    The best evaluation is the first one with the highest value of the score that ``train.select`` names. Its model is
-    in ``best/``.
+    The best evaluation is the first one with the highest value of the score that ``train.select`` names. The model at
+    the best evaluation is in ``best/``.
     """
     found, so_far = None, BestSoFar()
     for line in lines:

@@ -17,8 +17,9 @@ INERT_ROWS = 16  # rows of each task from which these shares are computed
 def inert_losses(run: Run) -> list[str]:
     """Returns a warning for each loss that hardly trains anything.
 
-    Such a loss has been 0 in every step, or contributes almost nothing to the encoder's gradient. Call this only after
-    some training: little of a regulariser's gradient gets through an untrained head to the encoder.
+    A loss hardly trains anything if it has been 0 in every step, or if it contributes almost nothing to the encoder's
+    gradient. Call this only after some training: little of a regulariser's gradient gets through an untrained head to
+    the encoder.
     """
     idle = [
         f"loss {key} was 0 in every step: its batches hold nothing that it could compare. "

@@ -112,10 +112,11 @@ class Objective:
         return loss
 
     def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Runs the forward passes of a step one by one. For each pass, yields the weighted sum of each task's losses.
+        """Runs the forward passes of a step one by one. For each pass, yields one scalar for each task of the pass.
 
-        The objective of the step is the total of all yielded sums. Call ``backward`` for each pass before you
-        request the next one, so that only one autograd graph is in memory at a time.
+        The scalar is the weighted sum of the task's losses. The objective of the step is the total of all scalars. Call
+        ``backward`` for each pass before you request the next one, so that only one autograd graph is in memory at a
+        time.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.
@@ -165,7 +166,8 @@ class Objective:
     def gradients(self, parts: Sequence[TaskRows]) -> dict[str, dict[str, float]]:
         """Returns the norm of each weighted loss's gradient with respect to the encoder, keyed by task, then by loss.
 
-        For ``parts``, see :meth:`losses`. All weights and the state of the random generator stay unchanged.
+        ``parts`` holds the data set of each task, with the indices of the examples to use. All weights and the state of
+        the random generator stay unchanged.
         """
         state = self.generator.get_state()
         weights = [p for p in self.model.depths() if p.requires_grad]

@@ -101,7 +101,7 @@ def total_norm(parameters: Iterable[nn.Parameter]) -> float:
 def norm(gradients: Sequence[Tensor]) -> float:
     """Returns the Euclidean norm of all ``gradients``, taken together as one vector.
 
-    It is correct even if squares overflow or underflow in float32. Sparse gradients are coalesced first.
+    The norm is correct even if squares overflow or underflow in float32. Sparse gradients are coalesced first.
     """
     dense = [g.coalesce().values() if g.is_sparse else g for g in gradients]
     found = float(nn.utils.get_total_norm(dense))

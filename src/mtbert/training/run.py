@@ -186,9 +186,10 @@ class Run:
         return [(data, examples) for data, examples in found if len(examples)]
 
     def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Computes a separate gradient for each task, and combines these gradients with :meth:`_balance`.
+        """Computes a separate gradient for each task, and stores the weighted sum of these gradients.
 
-        Returns the diagnostics that :meth:`_balance` returns.
+        The sum is stored as ``grad`` of the parameters that the tasks share. Returns entries of ``Step.diagnostics``,
+        such as the weight of each task's gradient.
         """
         apart = ByTask(self.model, self.shared)
         with apart.watching():

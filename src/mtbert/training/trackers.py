@@ -226,7 +226,7 @@ def _trackio(folder: Path, settings: Mapping[str, Value]) -> Tracking:
 
 
 def _identity(folder: Path) -> str:
-    """Returns the id that trackers get for the run in ``folder``. The first call creates it and saves it in a file."""
+    """Returns the id that trackers get for the run in ``folder``. The first call makes an id and saves it in a file."""
     file = folder / IDENTITY
     if not file.exists():
         files.write_text(file, uuid.uuid4().hex[:8] + "\n")

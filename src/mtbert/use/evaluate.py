@@ -94,10 +94,11 @@ def evaluate_run(
     overrides: Sequence[str] = (),
     as_json: bool = False,
 ) -> None:
-    """Scores a model as :func:`score_run` does, and prints the scores.
+    """Scores a trained model on dev, on test or on a labelled file, and prints the scores.
 
-    By default, tables are printed on ``console``. With ``as_json``, JSON is printed on standard output. Warnings about
-    the scores are printed on the console ``warnings``.
+    The arguments that are not named here are those of :func:`score_run`. By default, tables are printed on ``console``.
+    With ``as_json``, JSON is printed on standard output. Warnings about the scores are printed on the console
+    ``warnings``.
     """
     found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:

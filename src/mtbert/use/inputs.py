@@ -205,10 +205,10 @@ def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) ->
 
 
 def _gaps(table: SourceTable, data: Sequence[Dataset], what: str) -> list[str]:
-    """Returns a list with one warning if at least one data set leaves out rows of ``table``, otherwise an empty list.
+    """Returns a list with one warning if at least one task cannot read all rows of ``table``, otherwise an empty list.
 
-    ``what`` is the text of the warning. Its ``{}`` is replaced with how many rows each task leaves out, such as
-    ``3 rows of task sst, 1 row of task sts``.
+    ``data`` holds, for each task, the rows that the task can read. ``what`` is the text of the warning. In this text,
+    ``{}`` is replaced with the number of missing rows per task, such as ``3 rows of task sst, 1 row of task sts``.
     """
     without = {one.task.name: np.setdiff1d(np.arange(len(table)), one.rows) for one in data}
     told = [f"{count(len(rows), 'row')} of task {name}" for name, rows in without.items() if len(rows)]

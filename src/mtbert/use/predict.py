@@ -115,7 +115,7 @@ def unsure_share(text: str) -> float:
     """Returns the value of the option ``--unsure`` as a number: the share of answers to mark as unsure.
 
     Raises:
-        ValueError: If it is not a number between 0 and 1.
+        ValueError: If the value is not a number between 0 and 1.
     """
     share = number(text)
     if share is None or not 0 < share < 1:

@@ -203,8 +203,8 @@ class Predictor:
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
         task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``. It is
-        true for this share of each task's answers, the least certain ones, and false for all other answers.
+        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``. The
+        value is true for the least certain answers of each task, up to the given share, and false for all others.
         """
         if not data[0].size:
             return []
@@ -267,9 +267,10 @@ def load(path: str | Path) -> Predictor:
 
     - The folder of a model, such as ``best/`` or ``last/`` in the folder of a run.
     - The folder of a run. Its best model is loaded or, if there is none yet, its newest.
-    - ``user/name`` or ``user/name@revision``, a model that ``mtbert push`` has put on the Hugging Face Hub. It is
-      fetched once, and then found in the cache without a network. It is not fetched if ``path`` exists on this machine,
-      or if ``path`` has no revision and there is a local folder ``user``: ``path`` is then taken for a local path.
+    - ``user/name`` or ``user/name@revision``, a model that ``mtbert push`` has put on the Hugging Face Hub. The model
+      is fetched once, and then found in the cache without a network. It is not fetched if ``path`` exists on this
+      machine, or if ``path`` has no revision and there is a local folder ``user``: ``path`` is then taken for a local
+      path.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

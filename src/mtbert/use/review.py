@@ -139,7 +139,8 @@ class KnownRows:
 def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
     """Returns the rows of train and dev, and an error message.
 
-    If the rows can be read, the message is an empty text. Otherwise, it says why, and the :class:`KnownRows` is empty.
+    If the rows can be read, the message is an empty text. Otherwise, it says why they cannot be read, and the
+    :class:`KnownRows` is empty.
     """
     try:
         with splits.rooted(recipe):

@@ -20,7 +20,11 @@ LayerType = Literal["full_attention", "sliding_attention"]
 
 
 class Turns(BaseModel):
-    """The keys of the rotary positions of one type of layer. If the base is missing, the older keys have it."""
+    """The settings in ``rope_parameters`` for one type of layer: with full attention, or with sliding attention.
+
+    If ``rope_theta`` (the base of rotary positions) is missing, ``global_rope_theta`` or ``local_rope_theta`` of the
+    same ``config.json`` is used instead.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -29,7 +33,10 @@ class Turns(BaseModel):
 
 
 class TurnsByType(BaseModel):
-    """The rotary positions of both types of layers, as newer files have them."""
+    """The value of ``rope_parameters`` in a ``config.json``: settings for layers with full and with sliding attention.
+
+    Older files lack this key. They have ``global_rope_theta`` and ``local_rope_theta`` instead.
+    """
 
     model_config = ConfigDict(extra="forbid")
 

@@ -25,17 +25,17 @@ OptionName = Literal["together", "int8"]
 Answering = Callable[[Dataset], Mapping[str, Tensor]]
 """A function that asks the exported model about the examples of a data set, and returns its answers as tensors.
 
-It reads the texts of the examples, so that the exported tokenizer is compared too. The names, shapes and meanings of
-the tensors are those of :meth:`mtbert.answers.PredictionKind.as_tensors`. Tensors with whole numbers, such as the index
-of a label, may be left out if the format does not hold them. There are two forms:
+The function reads the texts of the examples, so that the exported tokenizer is compared too. The names, shapes and
+meanings of the tensors are those of :meth:`mtbert.answers.PredictionKind.as_tensors`. Tensors with whole numbers, such
+as the index of a label, may be left out if the format does not hold them. There are two forms:
 
 - With a further tensor ``prediction``, the raw numbers of the head. These are compared with ours; the others, with
   scores clamped, must follow from them.
 - Without it, all other tensors are compared with ours. Scores are not clamped, and an isotonic map is not applied.
 
 Two further tensors, if they are there, are compared too. ``vectors``, ``[B, T, D]``, holds the vectors that the head
-reads: one, or one for each of the ``T`` texts that are encoded separately. ``single_vectors`` has the same form, and
-comes from the part of the export that takes one text alone.
+reads. ``T`` is the number of texts in an example if they are encoded separately, otherwise 1. ``single_vectors`` has
+the same form, and comes from the part of the export that takes one text alone.
 """
 
 
@@ -82,7 +82,7 @@ class Exporter(Protocol):
         ...
 
     def refusal(self, model: Model, task: Task) -> str | None:
-        """Returns one line that says why the format cannot hold ``task``, and what to do; None if it can hold it."""
+        """Returns None if the format can hold ``task``, otherwise one line that says why it cannot, and what to do."""
         ...
 
     def lost(self, model: Model, task: Task) -> tuple[str, ...]:
@@ -116,11 +116,11 @@ class Compared:
 
     Attributes:
         answers: The number of examples whose answers were compared.
-        largest: The largest difference between probabilities, cosines or scores. A difference between scores is
-            divided by the width of the task's range.
+        largest: The largest difference between probabilities, cosines or scores. A difference between scores is divided
+            by the width of the task's range.
         scores: If weights were rounded to 8 bits, a pair: the score of the original, and that of the exported model.
             None if no weights were rounded.
-        metric: The metric of these scores.
+        metric: The name of the metric by which both models are scored; empty if ``scores`` is None.
     """
 
     answers: int
@@ -140,8 +140,8 @@ class Exported:
     """The result of an export.
 
     Attributes:
-        path: The folder.
-        files: The names of the files in it.
+        path: The folder that the export was written into.
+        files: The names of the files in this folder.
         compared: For each exported task, how far the answers of the exported model differ from the answers of the
             original model.
         notes: For each exported task, notes on the parts of an answer that the format cannot hold.

@@ -63,10 +63,11 @@ class GraphEngine:
             self._sessions |= dict.fromkeys(graph.tasks, session)
 
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> dict[str, tuple[Tensor, ...]]:
-        """Returns for each task its raw predictions and, if ``vectors`` is true, the vectors that its head reads.
+        """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
 
-        The values and their order are those of :func:`mtbert.scoring.predict_with_vectors`. Data sets that share their
-        tokens are encoded once.
+        The vectors are those that the task's head reads: one tensor, or one for each text of an example if the texts
+        are encoded separately. All tensors are in the order of the examples. Data sets that share their tokens are
+        encoded once.
         """
         found: dict[str, tuple[Tensor, ...]] = {}
         for one in data:  # tasks that share tokens may still be in two graphs, one of which has candidates

@@ -38,7 +38,7 @@ class Graph:
     """A graph of one or several tasks that take the same inputs.
 
     Attributes:
-        name: The name of its file without the ending.
+        name: The name of the graph's file without the ending ``.onnx``.
         tasks: The names of the tasks.
         together: Whether the names of outputs begin with ``TASK.``.
         vectors_only: Whether the graph gives vectors of single texts instead of answers. Only tasks whose two texts are
@@ -56,16 +56,17 @@ class Graph:
         return f"{self.name}.onnx"
 
     def prefix(self, task: str) -> str:
-        """Returns what precedes the names of a task's outputs: ``TASK.`` if ``together``, otherwise nothing."""
+        """Returns the prefix of the names of a task's outputs: ``TASK.`` if ``together`` is true, otherwise ``""``."""
         return f"{task}." if self.together else ""
 
 
 def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Graph]:
-    """Returns the graphs that hold the given tasks: one graph for each task.
+    """Returns the graphs that an export of the given tasks consists of.
 
-    If ``together`` is true, tasks whose inputs have the same form share a graph. For tasks that encode their two texts
-    separately, there is a second graph, which gives the vector of one text. Its name ends in ``.vector``. No other
-    graph has the same name, because the name of a task has no dot.
+    If ``together`` is false, each task has a graph of its own. If it is true, all tasks whose inputs have the same form
+    share one graph. If the tasks of a graph encode their two texts separately, a second graph comes after it, which
+    gives the vector of a single text. The name of the second graph is the name of the first plus ``.vector``. No task
+    can have the same name, because the names of tasks have no dot.
     """
     forms: dict[str, list[str]] = {}
     for name in tasks:

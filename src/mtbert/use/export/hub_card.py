@@ -82,8 +82,8 @@ def hub_card(
         name: The model's name on the Hub.
         predictor: The model.
         tasks: The names of the tasks that are pushed.
-        training: What is known of its training.
-        to: The format that it was exported in; None for mtbert's own form.
+        training: Facts about how the model was trained.
+        to: The format of the export; None if the model is pushed in mtbert's own form.
         exported: The ``README.md`` of the exported folder.
     """
     chosen = [predictor.task(task) for task in tasks]

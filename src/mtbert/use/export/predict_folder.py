@@ -59,7 +59,7 @@ class Folder:
         return np.stack(found["vector"])
 
     def _run(self, file: str, facts: dict[str, Any], rows: Sequence[Sequence[str]]) -> dict[str, list[Any]]:
-        """Returns the outputs of the graph in ``file``, in the form that :meth:`tensors` describes."""
+        """Returns the outputs of the graph in ``file`` by name, each as a list with an array for each row."""
         session, prefix = self._session(file), facts["prefix"]
         taken = {each.name for each in session.get_inputs()}
         outputs = [each.name for each in session.get_outputs() if each.name.startswith(prefix)]
@@ -105,7 +105,8 @@ class Folder:
     def _of_words(self, task: str, text: str, found: dict[str, Any]) -> dict[str, Any]:
         """Returns the answer for a text: its entities, or its words with their tags.
 
-        ``found`` holds the outputs of the graph for this text by name. Each is an array with a row for each token.
+        ``found`` holds the outputs of the graph for this text by name. Each output is an array with a row for each
+        token.
         """
         names, words = self.about["tasks"][task]["labels"], self._words(text)
         if self._joins(task):

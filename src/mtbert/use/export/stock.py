@@ -3,7 +3,7 @@
 These functions write the files that both libraries read, and find the linear layers of a task. Neither library is
 imported here.
 
-Dimension key: B examples, F numbers into a layer, K numbers out of it.
+Dimension key: B examples, F input features of a linear layer, K output features of a linear layer.
 """
 
 import copy
@@ -281,8 +281,8 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
 def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
     """Returns the special token for padding.
 
-    If the encoder numbers positions from ``n + 1``, as RoBERTa does, it is the special token with the id ``n``. If not,
-    it is the special token with the name ``[PAD]`` or ``<pad>``.
+    If the encoder numbers positions from ``n + 1``, as RoBERTa does, this is the special token with the id ``n``. For
+    any other encoder, it is the special token with the name ``[PAD]`` or ``<pad>``.
     """
     first = encoder.config.position_offset
     found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]

@@ -122,7 +122,7 @@ TRANSFORMERS = Transformers()
 class StockClass:
     """A class of transformers, such as ``BertForSequenceClassification``.
 
-    ``head`` describes its head. It is None if mtbert does not know the head.
+    ``head`` describes the head of the class; None if mtbert does not know this head.
     """
 
     name: str

@@ -38,10 +38,11 @@ class Engine(Protocol):
     """Runs a model on data sets, one for each task. The task's answer type decodes the raw predictions."""
 
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> Mapping[str, tuple[Tensor, ...]]:
-        """Returns for each task its raw predictions and, if ``vectors`` is true, the vectors that its head reads.
+        """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
 
-        The values and their order are those of :func:`mtbert.scoring.predict_with_vectors`. Texts that several
-        data sets share are encoded only once.
+        The vectors are those that the task's head reads: one tensor, or one for each text of an example if the texts
+        are encoded separately. All tensors are in the order of the examples. Texts that several data sets share are
+        encoded only once.
         """
         ...
 

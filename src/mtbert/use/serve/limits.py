@@ -214,7 +214,7 @@ def route_of(scope: Scope) -> str:
 
 
 def _memory(body: bytes | bytearray) -> int:
-    """Returns roughly how many bytes a body takes: its own, and those of the Python values that its JSON becomes."""
+    """Returns roughly the memory of a request in bytes: of its body, and of the Python values that are made from it."""
     return len(body) + VALUE * sum(map(body.count, b",[{"))
 
 

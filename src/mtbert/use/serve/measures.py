@@ -42,7 +42,7 @@ class Measures:
         self._tokens.inc(tokens)
 
     def queue(self, size: Callable[[], int]) -> None:
-        """Sets the function that returns how many requests are waiting. It is called when the metrics are read."""
+        """Sets the function that returns how many requests wait. This function is called when the metrics are read."""
         self._waiting.set_function(lambda: float(size()))
 
     def text(self) -> tuple[Any, str]:

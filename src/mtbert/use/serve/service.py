@@ -110,7 +110,7 @@ class Service:
         return found.vectors.reshape(-1, found.vectors.shape[-1])[: len(checked)], found.tokens - twice
 
     def check_cut(self, found: BatchResult, allowed: bool) -> None:
-        """Raises :class:`Refused` if texts were cut and this is not ``allowed``."""
+        """Raises :class:`Refused` if texts were cut and ``allowed`` is false."""
         if found.cut and not allowed:
             most = count(self.predictor.model.max_length, "token")
             raise Refused(413, f"inputs: a text is longer than the model reads, {most}. Shorten it, or let it be cut.")
