@@ -127,9 +127,9 @@ def under_load(
     seconds: float,
     tolerance: float = TOLERANCES["torch"],
 ) -> dict[str, Any]:
-    """Runs the client. Returns its numbers, and the memory of the servers: before the client runs, and at most.
+    """Runs the client. Returns its numbers, the memory of the servers at its start, and how much this memory grows.
 
-    The first of these includes the memory of the largest batch, because each server has answered the largest request.
+    The memory at the start includes that of the largest batch, because each server has answered the largest request.
     """
     spec = {"urls": urls, "texts": texts(TEXTS), "answers": right, "tolerance": tolerance}
     spec |= {"connections": connections, "seconds": seconds}

@@ -90,7 +90,7 @@ def test_each_group_takes_its_share_of_the_rate():
 
 
 def words(weight: nn.Parameter, rows: list[int], gradients: list[float]) -> None:
-    """Adds to an embedding of width 1 the sparse gradient that a backward pass produces."""
+    """Runs a backward pass that adds a sparse gradient to ``weight``, an embedding of width 1."""
     out = nn.functional.embedding(torch.tensor(rows), weight, sparse=True)
     out.backward(torch.tensor(gradients)[:, None])
 

@@ -131,7 +131,7 @@ class Dataset:
             a row is encoded once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
         cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
-        clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. It is None if
+        clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. None if
             neither a loss nor the sampling of rows needs clusters.
     """
 
@@ -220,8 +220,8 @@ TaskRows = tuple[Dataset, Rows]
 class Span:
     """The part of a batch that holds rows of one table. One or several tasks read it.
 
-    It consists of the batch's sequences from ``first`` up to but not including ``last``. They are sorted by length.
-    Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
+    A span consists of the batch's sequences from ``first`` up to but not including ``last``, which are sorted by
+    length. Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
     """
 
     first: int

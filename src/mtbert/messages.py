@@ -1,8 +1,8 @@
 """Functions for the text of messages: they make foreign text safe to print, suggest names, and shorten lists.
 
 Text from a file, a command line or another library may hold anything: control characters that clear a terminal, line
-breaks that forge a second message, or ten megabytes. Such text enters a message only through the functions of this
-module.
+breaks that forge a second message, or ten megabytes. Text from outside enters a message only through the functions of
+this module.
 """
 
 import difflib

@@ -34,7 +34,7 @@ class TableFacts:
     """The facts that all tasks of one table have in common.
 
     Attributes:
-        name: The name of the table, or of the only task that reads it.
+        name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
         train: The texts of the train rows. A column of texts that several tasks read is here only once.
         dev: The texts of the dev rows, in the same form.

@@ -19,8 +19,8 @@ SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
 class LiveBar:
     """Shows on ``console`` how far some work has got, between :meth:`start` and :meth:`stop`.
 
-    On a terminal or in a notebook, the bar shows what ``frame`` returns, and disappears at the end. Any other output,
-    such as a file, gets what ``line`` returns, at most once every ``seconds`` seconds. A quiet console gets nothing.
+    On a terminal or in a notebook, the bar shows the result of ``frame``, and disappears at the end. Any other output,
+    such as a file, gets the result of ``line``, at most once every ``seconds`` seconds. A quiet console gets nothing.
     """
 
     def __init__(

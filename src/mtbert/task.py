@@ -193,7 +193,7 @@ class Task(Settings):
 
     @property
     def reads_words(self) -> bool:
-        """Whether the task labels words. The head of such a task reads the encoder's output for each word."""
+        """Whether the task labels words. If so, the head of the task reads the encoder's output for each word."""
         return self.answer.labels.per == "word"
 
     @property

@@ -27,7 +27,8 @@ class Extended:
 class YamlFiles:
     """Finds and reads files of one kind: either recipes or studies.
 
-    ``what`` is the name of the kind in messages. ``key`` is a key that every such file needs; messages mention it.
+    ``what`` is the name of the kind in messages. ``key`` is a key that every file of this kind needs; messages mention
+    it.
     """
 
     what: str

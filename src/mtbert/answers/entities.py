@@ -112,7 +112,7 @@ def begin_with_b(tags_W: Tags, offsets: Tags, known: Scheme) -> tuple[Tags, npt.
 
 
 def _same(a: Entities, b: Entities) -> tuple[Tags, Tags]:
-    """Finds the entities that have the same first and last word in ``a`` and ``b``. Their types may differ.
+    """Finds the entities of ``a`` and ``b`` that have the same first and last word; they may have different types.
 
     Returns a pair of arrays: the indices of these entities in ``a``, and their indices in ``b``.
     """

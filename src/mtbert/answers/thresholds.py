@@ -1,6 +1,6 @@
 """Functions that find thresholds on held-out rows. A prediction above the threshold means "yes".
 
-Each of them takes predictions, labels and the weights of the rows, ``[B]``. Weights are above 0, and only their ratios
+Each function takes predictions, labels and the weights of the rows, ``[B]``. Weights are above 0, and only their ratios
 matter.
 
 Dimension key: B examples, K labels of a set.

@@ -127,7 +127,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A summary of the labels in a split: the counts of each class, or of each range of scores, and some statistics."""
+    """A summary of the labels in a split: the number of rows for each class or range of scores, and some statistics."""
 
     heading: str  # the heading of the column of names
     counts: tuple[tuple[str, int], ...]

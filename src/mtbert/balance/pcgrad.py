@@ -1,4 +1,4 @@
-"""PCGrad, or gradient surgery: removes from each task's gradient what conflicts with the gradients of other tasks.
+"""PCGrad (gradient surgery): removes from each task's gradient what conflicts with the gradients of other tasks.
 
 Source: Yu et al., "Gradient Surgery for Multi-Task Learning", 2020.
 

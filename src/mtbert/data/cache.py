@@ -142,7 +142,7 @@ def kept(
         kind: The kind of data, such as ``table``. It is an item of ``ENTRY_KINDS`` without the dot.
         depends_on: Everything that determines the arrays, as JSON values.
         make: A function that adds the arrays to the :class:`Spool` it is given. It may be called twice.
-        check: A function that raises a ValueError if arrays from the cache cannot be used. They are then made again.
+        check: A function that raises a ValueError if arrays from the cache cannot be used, which are then made again.
         keep: Whether to use the cache. If false, the arrays are made in memory.
     """
     if keep:

@@ -21,7 +21,7 @@ def clusters(examples: Examples, positives: bool) -> Ints:
     Args:
         examples: The examples, at least one.
         positives: Whether the two texts of an example with label 1 share a cluster too. All texts that are linked by a
-            chain of such examples are then in one cluster.
+            chain of examples with label 1 are then in one cluster.
     """
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

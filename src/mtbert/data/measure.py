@@ -131,7 +131,7 @@ def measure(data: TaskData) -> Figures:
 def count_tokens(tokenizer: Tokenizer, data: Dataset, max_length: int, unknown: int) -> Tokens:
     """Counts the tokens of each example before truncation, and the examples with many unknown tokens.
 
-    ``unknown`` is the unknown token's id, as :func:`unknown_id` returns it.
+    ``unknown`` is the id of the unknown token, or -1 if the tokenizer has none.
     """
     lengths, of_text, not_known = (np.zeros(len(data), np.int64) for _ in range(3))
     sides = data.task.packed(as_read(data.examples.texts, data.task.splitter))

@@ -1,4 +1,4 @@
-"""SimCSE: a sentence should be nearest to its paraphrase, or to itself with other dropout masks.
+"""SimCSE: a sentence should be nearest to its paraphrase or, without labels, to itself with other dropout masks.
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
 ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``

@@ -136,7 +136,7 @@ def by_key(x: Tensor, zero: int) -> Tensor:
 
     Args:
         x: The numbers by distance, ``[..., L, 2 * L]``.
-        zero: The index of distance 0: ``L - 1``, or ``L``.
+        zero: The index of distance 0 in the last dimension of ``x``: either ``L - 1`` or ``L``.
     """
     queries, columns = x.shape[-2:]
     # In memory, a row begins 2 * L numbers after the row before. The wanted numbers of a row begin 2 * L - 1 numbers

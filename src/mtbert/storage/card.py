@@ -59,7 +59,7 @@ class Card(Settings):
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
         """For each task, the names of the fitted numbers that its answers depend on.
 
-        They are the :attr:`saved_numbers` without the useless thresholds that early versions of mtbert saved.
+        These are the :attr:`saved_numbers` without the useless thresholds that early versions of mtbert saved.
         """
         return {
             name: () if self.tasks[name].predicts.fits == NOTHING_FITTED else saved

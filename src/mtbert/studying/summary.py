@@ -26,7 +26,7 @@ Verdict = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in one score between a recipe of the study and its control, or the study's reference recipe.
+    """The difference in one score between a recipe of the study and another: its control or the reference recipe.
 
     The runs of the two compared recipes are paired by seed, and their answers are paired by example.
     """

@@ -46,7 +46,7 @@ class Step:
 
     - ``p(table)``: the probability with which the sampler chose the table (or the task, if it has files of its own);
     - ``cos(a, b)``: the cosine between the gradients of the tasks a and b;
-    - ``conflicting``: the share of all steps so far in which any such cosine was negative;
+    - ``conflicting``: the share of all steps so far in which at least one of these cosines was negative;
     - ``weight(task)``: the weight of the task's gradient in the combined gradient;
     - ``sigma2(task)``: the learned variance of the task, if task weights are learned.
     """

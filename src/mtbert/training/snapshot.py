@@ -85,7 +85,7 @@ def _moments(run: Run, tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Ten
 
 
 def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns ``tensors`` without thresholds that no head of ``run`` has. Older versions saved such thresholds."""
+    """Returns ``tensors`` without thresholds that no head of ``run`` has. Older versions saved these thresholds."""
     known = _tensors(run)
     return {name: tensor for name, tensor in tensors.items() if name in known or not name.endswith(".threshold")}
 

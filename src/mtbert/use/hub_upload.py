@@ -55,8 +55,8 @@ def _found(api: "HfApi", name: str) -> "ModelInfo | None":
 def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection[str]) -> set[str]:
     """Returns the names of files that an earlier push may have written.
 
-    These are ``export.json``, the files that ``export.json`` lists, and the files of a model if ``mtbert.json`` is in
-    ``old``, which lists all files of the repository.
+    These are ``export.json`` and the files that ``export.json`` lists. If ``old``, the list of all files in the
+    repository, contains ``mtbert.json``, the files of a model are added.
     """
     found = {EXPORT_FILE, RECIPE_FILE, *MODEL_FILES} if MODEL_FILES[0] in old else {EXPORT_FILE}
     if EXPORT_FILE in old:

@@ -66,7 +66,7 @@ def unlabelled(
     If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the recipe's
     id columns, a column of row numbers is added, under the name of the first id column.
 
-    A row with an empty text is left out for all tasks that read the text. A warning counts such rows.
+    A row with an empty text is left out for all tasks that read the text. A warning counts the rows with empty texts.
 
     Raises:
         ValueError, FileNotFoundError: If the file cannot be read, if no task is left, or if a text is empty and

@@ -126,7 +126,7 @@ def unsure_share(text: str) -> float:
 def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
     """Returns a list of at most one warning, which names all tasks whose answers cannot be marked as unsure.
 
-    Raises a ValueError if ``question.tasks`` names such a task, or if no task has answers that can be marked.
+    Raises a ValueError if ``question.tasks`` names one of these tasks, or if no task has answers that can be marked.
     """
     without = [one.task for one in data if not one.task.predicts.gives_probability]
     if without and (question.tasks or len(without) == len(data)):

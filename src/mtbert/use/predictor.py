@@ -46,7 +46,7 @@ class Predictor:
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
-        """Returns a dict ``{task: answer}`` for each text or pair, with the answers of all tasks that take such inputs.
+        """Returns a dict ``{task: answer}`` for each text or pair, with the answers of all tasks that can read it.
 
         A text is encoded only once for all tasks that encode it in the same way.
 
@@ -59,7 +59,7 @@ class Predictor:
 
         Raises:
             TypeError: If ``texts`` is not a sequence of texts.
-            ValueError: If no task takes such inputs, an example has the wrong number of texts, or a text is empty.
+            ValueError: If no task can read the inputs, an example has the wrong number of texts, or a text is empty.
             FloatingPointError: If an answer is not finite.
         """
         shortest = min(self.tasks.values(), key=_fewest)
@@ -224,7 +224,7 @@ class Predictor:
         return table
 
     def check_vectors(self, task: str) -> None:
-        """Raises ValueError if ``task`` gives each word a label: the head of such a task reads no vectors of texts."""
+        """Raises ValueError if ``task`` gives each word a label, because its head then reads no vectors of texts."""
         if not self.task(task).has_vectors:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 

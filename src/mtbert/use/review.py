@@ -50,7 +50,7 @@ def review_run(
         path: The folder of a run, or of a model in it.
         task: The task for which the rows will be labelled.
         source: The pool: a file with the text columns of the task. It may have labels; a row with a label for the task
-            is left out, and a warning counts such rows.
+            is left out, and a warning says how many rows are left out for this reason.
         top: The largest number of rows to write.
         output: The file to write. It has all columns that tasks read from the train file of ``task``: the id and the
             texts of each row, empty label columns, and weight columns that hold 1. Two more columns hold the model's

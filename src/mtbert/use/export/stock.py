@@ -64,7 +64,7 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 def form_of(task: Task) -> Form | None:
     """Returns the :data:`Form` of the numbers that the task's head gives.
 
-    Returns None if no head in transformers or sentence-transformers gives such numbers.
+    Returns None if no head in transformers or sentence-transformers gives numbers with the same meaning.
     """
     form = FORMS.get(task.predicts.feeds[0])
     if task.pooled("cls") == "words":

@@ -121,7 +121,7 @@ def answer_all(predictor: Predictor, engine: Engine, asked: Sequence[Asked]) -> 
 def _wanted(
     predictor: Predictor, asked: Sequence[Asked], places: Sequence[tuple[int, int]], size: int
 ) -> dict[str, list[int]]:
-    """Returns for each task the rows that it must answer. Tasks without such rows are left out.
+    """Returns for each task the rows that it must answer. Tasks that must answer no row are left out.
 
     Args:
         predictor: The model.
