@@ -1,4 +1,4 @@
-"""The rows (measurements) of a benchmark: judging them by their goals, storing them as JSON, and showing a table."""
+"""The rows (measurements) of a benchmark: how they are judged by goals, stored as JSON, and shown as a table."""
 
 import json
 import re

@@ -63,7 +63,7 @@ def test_places_count_from_0_in_each_sequence_and_dummies_have_none():
 
 
 def layer(c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a layer with norms before its halves, rotary positions and a gate, as BERT's layers lack them; no biases.
+    """Returns a layer unlike BERT's: it has norms before its halves, rotary positions, a gate, and no biases.
 
     The first layer has no norm before its attention.
     """

@@ -25,8 +25,8 @@ TASKS = {
 def write_table(folder: Path, name: str = "reviews.csv", rows: int = ROWS, seed: int = 0) -> Path:
     """Writes rows with random texts.
 
-    Of three rows one has no stars, of four one no spam, of five one no topics, of six one no title; all sixtieths have
-    no label at all.
+    Every third row has no stars, every fourth no spam, every fifth no topics, and every sixth no title. Every sixtieth
+    row has no label at all.
     """
     rng = np.random.default_rng(seed)
 

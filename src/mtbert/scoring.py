@@ -71,7 +71,7 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
 
 
 def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tuple[Tensor, ...]]:
-    """Returns a dict from task name to a tuple: the raw predictions, and one or more tensors with the head's vectors.
+    """Returns a dict from task name to a tuple: the raw predictions, and the tensors with vectors that the head reads.
 
     The raw predictions are those of :func:`predict_together`, and the vectors are those of :func:`pooled_vectors`. Both
     come from the same pass.

@@ -6,8 +6,8 @@ the order of the task's classes. For a yes/no task they are shares of ``yes``, `
 figures compare an answer with the most voted class. Only the metric ``cross_entropy`` compares a prediction with the
 whole distribution.
 
-The most voted class is the class with the largest share. Of several classes with this share, the first is taken. In an
-ordinal task, the one nearest to the mean of the distribution is taken, and the lower one if two are equally near.
+The most voted class is the class with the largest share. If several classes have this share, the first is taken or, in
+an ordinal task, the one nearest to the mean of the distribution. If two are equally near, it is the lower one.
 
 Dimension key: B examples, K classes.
 """

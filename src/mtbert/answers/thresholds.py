@@ -37,8 +37,8 @@ def most_accurate(predictions_B: Labels, labels_B: Labels, weights_B: Labels) ->
 def best_f1_of_each(logits_BK: Labels, labels_BK: Labels, weights_B: Labels) -> Labels:
     """Returns for each label the threshold that gives it the highest F1, ``[K]``.
 
-    These thresholds also give the highest macro F1. Of equally good thresholds, the one nearest to 0 is taken. A label
-    that :func:`rare_labels` marks keeps the threshold 0. Unknown labels (``nan``) do not count.
+    These thresholds also give the highest macro F1. If several thresholds are equally good, the one nearest to 0 is
+    taken. A label that :func:`rare_labels` marks keeps the threshold 0. Unknown labels (``nan``) do not count.
     """
     rare_K = rare_labels(labels_BK)
     columns = zip(logits_BK.T, labels_BK.T, rare_K, strict=True)

@@ -137,7 +137,7 @@ class Heading:
 
 
 def _sizes() -> Table:
-    """Returns a table without borders and without rows. Its columns are a description of the row, train and dev."""
+    """Returns a table with no borders and no rows yet. It has three columns: the name of a row, train, and dev."""
     sizes = Table(box=None, padding=(0, 3, 0, 0), show_edge=False, header_style="dim")
     sizes.add_column("", min_width=26)
     for split in ("train", "dev"):

@@ -30,8 +30,8 @@ class Reading:
         texts: The indices of the task's text columns in the ``texts`` of the source table.
         labels: The index of the task's column of labels in the ``labels`` of the source table.
         named: The names that the label columns have in the file.
-        weight: The index of the task's column of weights, also in the ``labels`` of the source table, which holds the
-            columns of labels and those of weights; None if the task has no weights.
+        weight: The index of the task's column of weights in the ``labels`` of the source table, which holds columns of
+            labels and columns of weights; None if the task has no weights.
         weighted: The name that the column of weights has in the file; None if the task has no weights.
     """
 

@@ -43,8 +43,8 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     """Returns the distances that occur in a batch.
 
     If ``apart`` is true, the distances are repeated for each span of the batch, so that a row of the table belongs to
-    one span alone. The number of rows then differs from the number of tokens and from the number of sequences, so that
-    the number of rows in a module's input shows what these rows are.
+    one span alone. The number of rows then differs from the number of tokens and from the number of sequences. The
+    number of rows in a module's input therefore shows what these rows are.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -110,7 +110,8 @@ class RelativeBias(nn.Module):
     def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
         """Returns a function that each layer of the encoder calls to get a function that computes attention scores.
 
-        A group of sequences has the same biases in all layers, so its biases are computed once, before the first layer.
+        A group of sequences has the same biases in all layers. These biases are therefore computed once, by this
+        method.
         """
         biases = [_bias(rows.middle(group), group) for group in groups]
 

@@ -30,7 +30,7 @@ from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
 def find_model_folder(path: Path) -> Path | None:
     """Returns the model folder that ``path`` stands for, or None if there is none.
 
-    The model folder is the first of ``path``, ``path/best`` and ``path/last`` that is one.
+    The folders ``path``, ``path/best`` and ``path/last`` are tried in this order.
     """
     if (path / "mtbert.json").is_file():
         return path

@@ -147,7 +147,7 @@ def _one_row(results: Results, summary: Summary) -> str:
 def _against(summary: Summary) -> Against:
     """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
 
-    Returns ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
+    This is ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
     """
     return "control" if summary.comparisons["control"] else "reference"
 

@@ -65,9 +65,9 @@ class GraphEngine:
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> dict[str, tuple[Tensor, ...]]:
         """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
 
-        The vectors are those that the task's head reads: one tensor, or one for each text of an example if the texts
-        are encoded separately. All tensors are in the order of the examples. Data sets that share their tokens are
-        encoded once.
+        The vectors are those that the task's head reads. They are in one tensor or, if the texts of an example are
+        encoded separately, in one tensor for each text. All tensors are in the order of the examples. Data sets that
+        share their tokens are encoded once.
         """
         found: dict[str, tuple[Tensor, ...]] = {}
         for one in data:  # tasks that share tokens may still be in two graphs, one of which has candidates

@@ -40,9 +40,9 @@ class Engine(Protocol):
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> Mapping[str, tuple[Tensor, ...]]:
         """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
 
-        The vectors are those that the task's head reads: one tensor, or one for each text of an example if the texts
-        are encoded separately. All tensors are in the order of the examples. Texts that several data sets share are
-        encoded only once.
+        The vectors are those that the task's head reads. They are in one tensor or, if the texts of an example are
+        encoded separately, in one tensor for each text. All tensors are in the order of the examples. Texts that
+        several data sets share are encoded only once.
         """
         ...
 
