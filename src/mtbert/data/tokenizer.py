@@ -1,22 +1,21 @@
 """Loading a model's tokenizer, and turning texts into flat arrays of token ids."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import tokenizers
-from pydantic import BaseModel, ConfigDict, ValidationError
-from tokenizers import Encoding, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, Tokenizer
 
-from mtbert import files, json_files
 from mtbert.batch import Int32s, Rows, Sequences
 from mtbert.columns import TextTuples
 from mtbert.data import cache, trial
 from mtbert.data.cache import Kept, Spool
+from mtbert.data.unigram import DEBERTA_FILE, XLM_R_FILE, deberta, xlm_r_or_camembert
+from mtbert.data.vocab_files import FETCH, built, byte_level, content_of, word_piece
 from mtbert.data.words import Finder, first_pieces
 from mtbert.messages import shown
 from mtbert.ragged import Ragged
@@ -24,22 +23,26 @@ from mtbert.ragged import Ragged
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
 # 5,000 texts at a time are no faster.
 CHUNK = 1000
-# Bytes of tokenizer.json, and of a file with one token per line; for XLM-R's 250,000 tokens they are 17 MB and 5 MB.
-LARGEST_TOKENIZER, LARGEST_LIST = 128 * 2**20, 32 * 2**20
-FETCH = "Fetch the model again."
-
-_Made = TypeVar("_Made")
+LARGEST_TOKENIZER = 128 * 2**20  # bytes of tokenizer.json; for XLM-R's 250,000 tokens it has 17 MB
 
 
-class Options(BaseModel):
-    """The keys of ``tokenizer_config.json`` that affect tokenization in a folder without ``tokenizer.json``."""
+def _whole(folder: Path) -> Tokenizer:
+    file = folder / "tokenizer.json"
+    content = content_of(file, LARGEST_TOKENIZER)
+    tokenizer = built(lambda: Tokenizer.from_buffer(content), f"{file}: not a tokenizer")
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
 
-    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
-    tokenize_chinese_chars: bool = True
-    strip_accents: bool | None = None
-    do_lower_case: bool = True
-    add_prefix_space: bool = False
+# The files that describe a tokenizer, and the function that makes it; the first that a folder has is used.
+MAKERS: Mapping[tuple[str, ...], Callable[[Path], Tokenizer]] = {
+    ("tokenizer.json",): _whole,
+    ("vocab.txt",): word_piece,
+    ("vocab.json", "merges.txt"): byte_level,
+    (DEBERTA_FILE,): deberta,
+    (XLM_R_FILE,): xlm_r_or_camembert,
+}
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -49,16 +52,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         FileNotFoundError: If the folder has no tokenizer files. The message names the files that are needed.
         ValueError: If a file cannot be read, or if the tokenizer fails a short trial (:mod:`mtbert.data.trial`).
     """
-    whole, words, pieces, merges = (folder / n for n in ("tokenizer.json", "vocab.txt", "vocab.json", "merges.txt"))
-    if os.path.lexists(whole):
-        file, tokenizer = whole, _whole(whole)
-    elif os.path.lexists(words):
-        file, tokenizer = words, _word_piece(words, _options(folder))
-    elif os.path.lexists(pieces) and os.path.lexists(merges):
-        file, tokenizer = pieces, _byte_level(pieces, merges, _options(folder))
+    for names, make in MAKERS.items():
+        if all(os.path.lexists(folder / name) for name in names):
+            file, tokenizer = folder / names[0], make(folder)
+            break
     else:
         raise FileNotFoundError(
-            f"{folder}: no tokenizer.json, no vocab.txt, and no vocab.json with merges.txt. "
+            f"{folder}: no {', no '.join(' with '.join(names) for names in MAKERS)}. "
             "Copy the tokenizer's files beside the weights."
         )
     wrong = trial.fault(tokenizer)
@@ -250,88 +250,3 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     """
     short = min(first, second, room // 2)
     return (room - short, short) if first > second else (short, room - short)
-
-
-def _made(make: Callable[[], _Made], wrong: str) -> _Made:
-    """Calls ``make`` and returns the result. If this fails, raises a ValueError that begins with the text ``wrong``."""
-    try:
-        with trial.muted():
-            return make()
-    except BaseException as error:  # the library's panics are not subclasses of Exception
-        why = trial.cause(error)
-        raise ValueError(f"{wrong} ({why}). {FETCH}") from None
-
-
-def _whole(file: Path) -> Tokenizer:
-    content = _content(file, LARGEST_TOKENIZER)
-    tokenizer = _made(lambda: Tokenizer.from_buffer(content), f"{file}: not a tokenizer")
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
-def _content(file: Path, largest: int = LARGEST_LIST) -> bytes:
-    with files.repaired(file, FETCH):
-        return files.read_bytes(file, largest)
-
-
-def _word_piece(file: Path, options: Options) -> Tokenizer:
-    try:
-        words = _content(file).decode().removesuffix("\n").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {FETCH}") from None
-    vocab = {word: i for i, word in enumerate(words)}
-    cls, sep, unk = _known(file, vocab, "[CLS]", "[SEP]", "[UNK]")
-    tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unk))
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        clean_text=True,
-        handle_chinese_chars=options.tokenize_chinese_chars,
-        strip_accents=options.strip_accents,
-        lowercase=options.do_lower_case,
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.decoder = decoders.WordPiece(prefix="##")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
-        special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
-    )
-    tokenizer.add_special_tokens([t for t in ("[PAD]", unk, cls, sep, "[MASK]") if t in vocab])
-    return tokenizer
-
-
-def _byte_level(file: Path, merges: Path, options: Options) -> Tokenizer:
-    for each in (file, merges):
-        _content(each)
-    wrong = f"{file}: not a vocabulary for {merges.name}"
-    tokenizer = Tokenizer(_made(lambda: models.BPE.from_file(str(file), str(merges)), wrong))
-    vocab = tokenizer.get_vocab()
-    bos, eos = _known(file, vocab, "<s>", "</s>")
-    prefix = options.add_prefix_space
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-    tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.post_processor = processors.RobertaProcessing(
-        (eos, vocab[eos]), (bos, vocab[bos]), trim_offsets=True, add_prefix_space=prefix
-    )
-    tokenizer.add_special_tokens([t for t in (bos, "<pad>", eos, "<unk>", "<mask>") if t in vocab])
-    return tokenizer
-
-
-def _known(file: Path, vocab: dict[str, int], *tokens: str) -> tuple[str, ...]:
-    for token in tokens:
-        if token not in vocab:
-            raise ValueError(f"{file}: has no {token} among {len(vocab)} tokens. {FETCH}")
-    return tokens
-
-
-def _options(folder: Path) -> Options:
-    file = folder / "tokenizer_config.json"
-    if not os.path.lexists(file):
-        return Options()
-    value: Any = json_files.read_json(file, FETCH)
-    try:
-        return Options.model_validate(value)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = f"{first['loc'][0]} must be true or false" if first["loc"] else "must be a mapping"
-        raise ValueError(f"{file}: {key}, found {shown(first['input'])}. {FETCH}") from None

@@ -5,6 +5,7 @@ terminate, and its template may drop the text or insert tokens that have no embe
 library may raise an error, panic, or use up all memory.
 """
 
+import base64
 import json
 import os
 import sys
@@ -91,7 +92,10 @@ def _growth(tokenizer: Tokenizer) -> str | None:
             return f"has {len(steps)} steps before the tokens, but at most {_MOST_STEPS} are run"
         for step in steps:
             settings = step.__getstate__()
-            if b'"Precompiled"' not in settings[:30] and len(settings) > _LONGEST_STEP:
+            if b'"Precompiled"' in settings[:30]:
+                if (longest := _longest(settings)) > 4 * GROWTH:  # bytes of a character in UTF-8
+                    return f"has a table that replaces characters by up to {longest:,} bytes"
+            elif len(settings) > _LONGEST_STEP:
                 return f"has a step before the tokens of {len(settings):,} bytes, but at most {_LONGEST_STEP:,} are run"
     for text in (*TEXTS, *_patterns([*normalize, *split])):
         texts = [text]
@@ -101,6 +105,12 @@ def _growth(tokenizer: Tokenizer) -> str | None:
                 if sum(map(len, texts)) > GROWTH * (len(text) + 1):
                     return f"makes more than {GROWTH} characters per character of {shown(text, 40)}"
     return None
+
+
+def _longest(settings: bytes) -> int:
+    """Returns the length of the longest string by which a SentencePiece table replaces a character, in bytes."""
+    table = base64.b64decode(json.loads(settings)["precompiled_charsmap"])
+    return max(map(len, table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")))
 
 
 def _steps(chain: Any) -> list[Any]:

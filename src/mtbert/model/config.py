@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from mtbert.data.tokenizer import FETCH
+from mtbert.data.vocab_files import FETCH
 from mtbert.json_files import read_json
 from mtbert.messages import near, shown
 from mtbert.model.encoder import EncoderConfig

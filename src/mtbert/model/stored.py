@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from mtbert import files, json_files
-from mtbert.data.tokenizer import FETCH
+from mtbert.data.vocab_files import FETCH
 from mtbert.messages import clean, reason, shown
 from mtbert.model.download import SAFETENSORS_FILES, TORCH_FILE
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtbert.data.tokenizer import FETCH
+from mtbert.data.vocab_files import FETCH
 from mtbert.messages import count, few, shown
 from mtbert.model.config import read_config
 from mtbert.model.download import find_encoder

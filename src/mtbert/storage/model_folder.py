@@ -6,6 +6,7 @@
 folder is ready for prediction: weights are averaged if the run averages them, and LoRA is merged into the encoder.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from mtbert.model.stored import check_finite
 from mtbert.model.weights import load_encoder, save_encoder
 from mtbert.storage.card import FORMAT, Card, read_card
 from mtbert.storage.tensors import COPY_AGAIN, read_tensors, save_tensors
+from mtbert.storage.tokenizer_settings import TOKENIZER_SETTINGS, tokenizer_settings
 
 
 def find_model_folder(path: Path) -> Path | None:
@@ -51,6 +53,12 @@ def save_model(model: Model, tokenizer: Tokenizer, folder: Path, step: int | Non
         save_tensors(model.tops.state_dict(), folder / "tops.safetensors")
     # Tokenizer.save is not used: its error on a full disk has no error number.
     (folder / "tokenizer.json").write_text(tokenizer.to_str(pretty=True), encoding="utf-8")
+    settings = tokenizer_settings(
+        tokenizer, model.encoder.config, model.max_length, model.encoder.config.segment_types > 1
+    )
+    (folder / TOKENIZER_SETTINGS).write_text(
+        json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
     card = Card(
         format=FORMAT,
         pooling=model.pooling,

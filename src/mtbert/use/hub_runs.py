@@ -16,6 +16,7 @@ MODEL_FILES = (
     "tokenizer.json",
     "model.safetensors",
     "heads.safetensors",
+    "tokenizer_config.json",
     "adapters.safetensors",
     "tops.safetensors",
 )

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from mtbert.data.tokenizer import FETCH
+from mtbert.data.vocab_files import FETCH
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.layer import ACTIVATIONS
 

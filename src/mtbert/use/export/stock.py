@@ -31,6 +31,7 @@ from mtbert.model.lora import merged
 from mtbert.model.model import Model
 from mtbert.model.native import NativeHead
 from mtbert.model.weights import encoder_state
+from mtbert.storage.tokenizer_settings import TOKENIZER_SETTINGS, tokenizer_settings
 from mtbert.task import Task
 from mtbert.use.export import Wanted
 
@@ -46,13 +47,6 @@ Form = Literal["classes", "yes or no", "labels", "score", "tags"]
 FORMS: Mapping[str, Form] = {"logits": "classes", "logit": "yes or no", "logits of labels": "labels", "score": "score"}
 # Keys of config.json that are kept beside those that the family reads. Others could change what a library does.
 KEPT_KEYS = ("model_type", "initializer_range", "pad_token_id")
-# The keys of tokenizer_config.json that name a special token, and the tokens that may be named.
-ROLES = {
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "mask_token": ("[MASK]", "<mask>"),
-}
 # The largest score, and the largest share of the range that it may be, if the weights of a head in float32 give scores.
 LARGEST_SCORE, FARTHEST = 1e30, 500
 ASKED_TOGETHER = 32  # examples that a library answers together while answers are compared
@@ -264,34 +258,16 @@ def write_tokenizer_files(wanted: Wanted, task: Task, folder: Path) -> None:
         ValueError: If the tokenizer has no special token for padding.
     """
     model, tokenizer = wanted.predictor.model, wanted.predictor.tokenizer
-    special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    roles = {role: next((name for name in names if name in special), None) for role, names in ROLES.items()}
     segments = task.segments and model.encoder.config.segment_types > 1
-    settings = {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": model.max_length,
-        "model_input_names": ["input_ids", "attention_mask", *(["token_type_ids"] * segments)],
-        "pad_token": _padding(special, model.encoder),
-    }
-    write_json(folder / "tokenizer_config.json", settings | {role: name for role, name in roles.items() if name})
-    truncation = {"direction": "Right", "max_length": model.max_length, "strategy": "LongestFirst", "stride": 0}
-    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()) | {"truncation": truncation})
-
-
-def _padding(special: Mapping[str, int], encoder: Encoder) -> str:
-    """Returns the special token for padding.
-
-    If the encoder numbers positions from ``n + 1``, as RoBERTa does, this is the special token with the id ``n``. For
-    any other encoder, it is the special token with the name ``[PAD]`` or ``<pad>``.
-    """
-    first = encoder.config.position_offset
-    found = [name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>"))]
-    if not found:
+    settings = tokenizer_settings(tokenizer, model.encoder.config, model.max_length, segments)
+    if "pad_token" not in settings:
         raise ValueError(
             "the tokenizer has no special token for padding, such as [PAD], so a stock library cannot make batches. "
             "Use --to onnx."
         )
-    return found[0]
+    write_json(folder / TOKENIZER_SETTINGS, settings)
+    truncation = {"direction": "Right", "max_length": model.max_length, "strategy": "LongestFirst", "stride": 0}
+    write_json(folder / "tokenizer.json", json.loads(tokenizer.to_str()) | {"truncation": truncation})
 
 
 def write_json(file: Path, value: object) -> None:
