@@ -29,6 +29,7 @@ def test_only_files_of_the_model_are_fetched_and_each_of_them_once(toy: Path, hu
         "mtbert.json",
         "recipe.yaml",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
     before = len(hub.asked_for("/resolve/"))
     mtbert.load("me/toy")

@@ -30,6 +30,7 @@ def test_the_files_of_a_model_arrive_in_one_commit_and_nothing_else_does(toy: Pa
         "mtbert.json",
         "recipe.yaml",
         "tokenizer.json",
+        "tokenizer_config.json",
     ]
     for file in ("model.safetensors", "heads.safetensors", "mtbert.json", "tokenizer.json", "config.json"):
         assert repository.files[file] == (toy / "run/best" / file).read_bytes()
@@ -48,8 +49,8 @@ def test_no_path_of_this_machine_is_pushed(toy: Path, hub: ToyHub):
 def test_the_command_says_what_it_pushed(toy: Path, hub: ToyHub, mtbert: Mtbert):
     done = mtbert("push", toy / "run", "me/toy")
     commit = hub.repositories["me/toy"].hashes[1][:12]
-    assert (done.code, done.out) == (0, f"{hub.url}/me/toy (private): 7 files, commit {commit}\n")
-    assert "pushing 7 files, 0.0 MB, to me/toy\n" in done.err
+    assert (done.code, done.out) == (0, f"{hub.url}/me/toy (private): 8 files, commit {commit}\n")
+    assert "pushing 8 files, 0.0 MB, to me/toy\n" in done.err
     assert "warning" not in done.err
 
 
