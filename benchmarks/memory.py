@@ -18,6 +18,7 @@ import transformers
 from benchmarks.plain import Plain, PlainLoop
 from benchmarks.rows_growth import assemble
 from benchmarks.sides import Settings
+from benchmarks.timing import resident
 from mtbert import environment
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.model import heads
@@ -45,7 +46,7 @@ def main() -> None:
         data = prepare(recipe, load_tokenizer(folder))
         device = environment.device("auto")
         _ = transformers.BertModel  # the first access imports its module
-        before = _resident("VmRSS")
+        before = resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # resets the peak, which importing has raised
         if chosen.side == "ours":
             stepper = assemble(recipe, load_encoder(recipe.model.path, dropout=recipe.model.dropout).encoder, data)
@@ -60,16 +61,7 @@ def main() -> None:
     if device.type == "cuda":
         print(torch.cuda.max_memory_allocated())
     else:
-        print(_resident("VmHWM") - before)
-
-
-def _resident(key: str) -> int:
-    """Returns the bytes that the process has in memory now (``VmRSS``) or had at its peak (``VmHWM``); on Linux only.
-
-    ``ru_maxrss`` is not used: in a new process it starts at the size of the parent process.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))
+        print(resident("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -88,3 +89,12 @@ def _middle(values: Sequence[float]) -> tuple[float, float]:
 def _settle() -> None:
     if torch.cuda.is_available():
         torch.cuda.synchronize()
+
+
+def resident(key: str) -> int:
+    """Returns the bytes that the process has in memory now (``VmRSS``) or had at its peak (``VmHWM``); on Linux only.
+
+    ``ru_maxrss`` is not used: in a new process it starts at the size of the parent process.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(f"{key}:"))

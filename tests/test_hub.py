@@ -43,12 +43,20 @@ def test_a_hub_id_is_fetched_without_the_pickle_where_there_are_safetensors(monk
 
         return snapshot
 
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda path, name: str(bert / name))
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch(bert))
     assert load_encoder("org/name").folder == bert
     assert asked == [("org/name", False)]
     monkeypatch.setattr("huggingface_hub.snapshot_download", fetch(tmp_path / "empty"))
     assert find_encoder("org/old") == tmp_path / "empty"
     assert asked[1:] == [("org/old", False), ("org/old", True)]
+
+
+def test_nothing_but_the_config_of_an_unknown_family_is_fetched(monkeypatch, tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "modernbert-decoder"}')
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda path, name: str(tmp_path / name))
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: pytest.fail("fetched the weights"))
+    refused(ValueError, "org/name", "found 'modernbert-decoder'. Did you mean 'modernbert'? Choose an encoder")
 
 
 def test_demo_without_its_package_is_refused(monkeypatch):

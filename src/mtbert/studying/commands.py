@@ -15,6 +15,7 @@ from mtbert.studying.held_out import score_held_out
 from mtbert.studying.plan import Plan
 from mtbert.studying.results import Results
 from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
+from mtbert.training.assemble import check_encoder
 
 
 def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
@@ -33,15 +34,15 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
         A dict from the name of each failed run to the reason for its failure.
 
     Raises:
-        FileNotFoundError: If a data file is missing.
-        ValueError: If the folder holds something other than a study, if a run in it was made with other settings,
-            or if another process is running a study there.
+        FileNotFoundError: If an encoder or a data file is missing.
+        ValueError: If an encoder cannot be used, if the folder holds something other than a study, if a run in it was
+            made with other settings, or if another process is running a study there.
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else
-    for row, seed in plan.runs:
-        if not run_place(out, row, seed).ended.exists():
-            check_files(plan.rows[row].seeded(seed))
+    for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:
+        check_encoder(plan.rows[row].recipe)
+        check_files(plan.rows[row].recipe)
     with locks.alone(out, "study"):
         return _run(plan, out, workers, console)
 

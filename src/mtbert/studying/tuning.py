@@ -21,6 +21,7 @@ from mtbert.studying.trial_results import TrialBar, best_trials, ended_trials, w
 from mtbert.studying.trial_run import drop_weights, run_trial
 from mtbert.studying.trials import open_storage, storage_errors
 from mtbert.studying.tunable import Tuning
+from mtbert.training.assemble import check_encoder
 
 if TYPE_CHECKING:
     import optuna
@@ -53,6 +54,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     _check(tuning)
     base = tuning.trial({})
+    check_encoder(base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
     with locks.alone(tuning.out, "tune"), storage_errors(tuning.out), TrialBar(console, trials) as shown:
         _begin(tuning.out, base)

@@ -13,6 +13,8 @@ from mtbert.data.check import report_on_data
 from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
 from mtbert.messages import Note, few, tell
 from mtbert.model import lora
+from mtbert.model.config import read_config
+from mtbert.model.download import find_config
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
@@ -137,6 +139,17 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
     elif finished is not None:
         notes.append(_go_on_with_heads(model, finished))
     return Assembled(recipe, device, tokenizer, data, model, tuple(notes))
+
+
+def check_encoder(recipe: Recipe) -> None:
+    """Checks that the recipe's encoder is of a known family and has the positions and layers that the recipe needs.
+
+    Only its ``config.json`` is read.
+
+    Raises:
+        ValueError, FileNotFoundError: If it cannot be used.
+    """
+    check_config(recipe.model, read_config(find_config(str(_finished(recipe) or recipe.model.path))))
 
 
 def _finished(recipe: Recipe) -> Path | None:

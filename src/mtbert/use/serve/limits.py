@@ -37,7 +37,7 @@ class Limits:
 
     body: int = 2**20  # bytes of the body of a request
     texts: int = 256  # texts of a request; a pair counts as two
-    characters: int = 20_000  # characters of a text
+    characters: int | None = None  # characters of a text; None: what Service.longest_text says
     waiting: int = 512  # requests that wait for the model
     held: int = 2**26  # bytes of all bodies that are being read or answered, and of the values in them
     seconds: float = 30.0  # from the first byte of a request to its answer

@@ -42,6 +42,11 @@ class Service:
         return clean(folder.resolve().parent.name if folder.name in ("best", "last") else folder.name)
 
     @property
+    def longest_text(self) -> int:
+        """The most characters of a text: a limit of the user or, without one, more than any model reads of a text."""
+        return self.limits.characters or max(20_000, 8 * self.predictor.model.max_length)
+
+    @property
     def version(self) -> str:
         """The version of mtbert."""
         return metadata.version("mtbert")
@@ -152,11 +157,10 @@ class Service:
             raise Refused(413, f"a request may have {count(most, 'text')}, found {texts:,}. Send several.")
 
     def _checked(self, rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-        limits = self.limits
         for i, row in enumerate(rows):
             longest = max(map(len, row))
-            if longest > limits.characters:
-                most = count(limits.characters, "character")
+            if longest > self.longest_text:
+                most = count(self.longest_text, "character")
                 raise Refused(
                     413, f"text {i}: may have {most}, found {longest:,}. Shorten it: a model reads its start."
                 )
