@@ -69,6 +69,36 @@ def test_ids_equal_those_of_sentencepiece(kind: str, tmp_path: Path):
     assert all(found <= 0.01 * number for found in why.values()), why
 
 
+PREPARED = {
+    "a\u0302\u0300 α\u0313\u0300\u0345": "▁ầ▁ᾂ",  # a letter with two and three marks
+    "\u1112\u1161\u11ab か\u3099 ｶﾞ \u09c7\u09be": "▁한▁が▁ガ▁\u09cb",
+    "½\u0301 x\u0651\u064e ª\u0301": "▁1⁄2\u0301▁x\u0651\u064e▁á",  # a mark of a replaced letter; marks in their order
+    "ﬁ\u200b①\u3000Ａ\r\n\x01b": "▁fi▁1▁A▁b",
+    "  a ▁ ▁ ": "▁a",
+    "▁ a": "▁a",
+    "\x01\u200b ▁": "",
+}
+
+
+@pytest.mark.parametrize("text", PREPARED, ids=ascii)
+def test_characters_and_spaces_are_replaced_as_sentencepiece_does(text: str, tmp_path: Path):
+    assert load(tmp_path, trained()).normalizer.normalize_str(text) == PREPARED[text]
+    assert oracle(trained()).normalize(text) == PREPARED[text]
+
+
+def test_without_a_table_a_written_space_mark_counts_as_a_space_at_the_end_alone(tmp_path: Path):
+    model = trained(rule="identity")
+    ours, theirs = load(tmp_path, model), oracle(model)
+    for text, prepared in {
+        "a ▁ ▁": "▁a",
+        "▁ a": "▁▁▁a",
+        "a ▁ b": "▁a▁▁▁b",
+        " ▁": "",
+        "½\u0301 ﬁ": "▁½\u0301▁ﬁ",
+    }.items():
+        assert ours.normalizer.normalize_str(text) == prepared == theirs.normalize(text)
+
+
 def plain_texts(number: int, special: tuple[str, ...]) -> list[str]:
     """Returns texts of words, punctuation, white space and special tokens, which every library normalises alike."""
     rng = random.Random(1)

@@ -102,6 +102,9 @@ ADDED: dict[str, dict[str, Any]] = {
         },
         "added_tokens": {"[B]": 160, "[MASK]": 161, "[A]": 162},
     },
+    "special_tokens_map.json alone": {
+        "special_tokens_map": {"mask_token": "[M]", "extra_special_tokens": ["[A]", "[x]"]},
+    },
     "tokenizer_config.json": {
         "tokenizer_config": {
             "mask_token": "[MASK]",
@@ -125,7 +128,7 @@ def test_added_tokens_have_the_ids_that_transformers_gives_them(kind: str, tmp_p
     # Before a token that is not special, transformers keeps a space. SentencePiece has none at the end of a text.
     texts = ["ka[MASK] to", "[new]ka[B][A] to", "EntemiEnte", "[x] mi[extra]", "ka [mask] [SEP]", "[MASK]"]
     assert [ours.encode(text).ids for text in texts] == theirs(texts)["input_ids"]
-    assert ours.token_to_id("[MASK]") >= 160
+    assert ours.token_to_id("[M]" if kind.endswith("alone") else "[MASK]") >= 160
 
 
 FILES = {
