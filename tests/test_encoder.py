@@ -11,7 +11,7 @@ from toy_encoder import EXACT, LENGTHS, run
 
 from mtbert.batch import StepBatch
 from mtbert.model.attention import Groups, attend
-from mtbert.model.weights import encoder_names, load_encoder
+from mtbert.model.weights import encoder_names
 
 encoders = toy_encoder.encoders
 
@@ -114,27 +114,3 @@ def test_bfloat16_products_stay_near_float32(encoders):
     rough = encoder.layers[2].output.weight.grad
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).norm() / exact.norm() < 0.2
-
-
-@pytest.mark.real
-def test_the_real_minilm_equals_transformers_in_float32():
-    loaded = load_encoder("demo")
-    tokenizer = transformers.AutoTokenizer.from_pretrained(loaded.folder)
-    model = transformers.AutoModel.from_pretrained(loaded.folder, attn_implementation="eager").eval()
-    sentences = [
-        "Rain.",
-        "A man plays the guitar.",
-        "Two dogs chase a red ball across the wet grass by the school.",
-    ]
-    encoded = [tokenizer(s, return_tensors="pt") for s in sentences]
-    lengths = [e["input_ids"].shape[1] for e in encoded]
-    layout = ragged({"a": lengths}).layout
-    ids, positions = torch.cat([e["input_ids"][0] for e in encoded]), torch.cat([torch.arange(n) for n in lengths])
-    batch = StepBatch(layout, ids, torch.zeros_like(ids), positions, places={}, labels={}, example_ids={}, clusters={})
-    with torch.no_grad():
-        ours = pieces(run(loaded.encoder, batch)[-1], layout)
-        cls_SD = torch.stack([x[0] for x in ours])
-        theirs = [model(**e) for e in encoded]
-        assert_close(loaded.encoder.pooled(cls_SD), torch.cat([t.pooler_output for t in theirs]), rtol=0, atol=1e-4)
-    for mine, other in zip(ours, theirs, strict=True):
-        assert_close(mine, other.last_hidden_state[0], rtol=0, atol=1e-4)
