@@ -18,7 +18,7 @@ from mtbert.model.attention import Groups, attend, multiple
 encoders = toy_encoder.encoders
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "mpnet", "deberta-v2"])
 def test_a_sequence_alone_equals_the_same_sequence_in_a_batch(encoders, kind):
     encoder, batch = encoders(kind), ragged(LENGTHS)
     with torch.no_grad():

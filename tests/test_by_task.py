@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 import torch
+import toy_exports
 import toy_run
 from one_step import backward, by_task
 from torch import nn
@@ -18,7 +19,11 @@ from mtbert.yaml_files import merge
 folder = toy_run.folder
 
 TASKS = ("sst", "quora", "sts")
-OTHERS = {"mpnet": {"model_type": "mpnet"}, "modernbert": {"model_type": "modernbert", "local_attention": 4}}
+OTHERS = {
+    "mpnet": {"model_type": "mpnet"},
+    "modernbert": {"model_type": "modernbert", "local_attention": 4},
+    "deberta-v2": {"model_type": "deberta-v2", **toy_exports.DEBERTA},
+}
 
 
 def run_of(folder: Path, change: dict[str, Any], only: str | None = None) -> Run:

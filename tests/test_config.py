@@ -43,7 +43,7 @@ def test_a_config_that_is_not_a_regular_file_is_refused(bert, kind):
     [
         ("{", ["not JSON"]),
         ("[]", ["must hold an object, found list"]),
-        ('{"model_type": "t5"}', ["model_type must be one of bert, distilbert", "found 't5'"]),
+        ('{"model_type": "t5"}', ["model_type must be one of bert, deberta-v2, distilbert", "found 't5'"]),
         (
             '{"model_type": "xlm-roberta-xl"}',
             ["roberta, xlm-roberta, camembert, found 'xlm-roberta-xl'. Did you mean 'xlm-roberta'? Choose an encoder"],
@@ -81,7 +81,7 @@ def test_settings_that_make_no_encoder_are_refused(bert):
 
 
 BERT_KEYS = {
-    "model_type": "one of bert, distilbert, electra, modernbert, mpnet, roberta, xlm-roberta, camembert",
+    "model_type": "one of bert, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, xlm-roberta, camembert",
     "hidden_act": "one of gelu, gelu_new",
     "vocab_size": "a whole number from 1 to 16,777,216",
     "hidden_size": "a whole number from 1 to 16,384",

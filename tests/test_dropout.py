@@ -71,9 +71,10 @@ def test_training_draws_from_its_generator_only(encoders, kind):
     assert not torch.allclose(one, other)
 
 
-# One mask per place: embeddings, then attention probabilities, attention output, layer output.
+# One mask per place: embeddings, then (DeBERTa: vectors of distances,) attention probabilities, attention output, layer
+# output.
 @pytest.mark.parametrize(
-    ("kind", "masks"), [("bert", 4), ("electra", 4), ("roberta", 4), ("mpnet", 4), ("distilbert", 3)]
+    ("kind", "masks"), [("bert", 4), ("electra", 4), ("roberta", 4), ("mpnet", 4), ("deberta-v2", 5), ("distilbert", 3)]
 )
 def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, masks, monkeypatch):
     encoder, batch = encoders(kind), ragged({"a": [5]})
@@ -86,10 +87,13 @@ def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, mas
 
     monkeypatch.setattr("mtbert.model.encoder.dropout", count)
     monkeypatch.setattr("mtbert.model.layer.dropout", count)
+    monkeypatch.setattr("mtbert.model.relative.dropout", count)
     monkeypatch.setattr("mtbert.model.attention.dropout", count)
     with torch.no_grad():
         run(encoder, batch, torch.Generator())
     width = encoder.config.embedding_width
     probabilities, vectors = (0.1, (4, 5, 5)), (0.1, (5, 24))
-    layer = [probabilities, vectors, vectors] if masks == 4 else [probabilities, vectors]
+    layer = [probabilities, vectors, vectors] if masks >= 4 else [probabilities, vectors]
+    if masks == 5:
+        layer = [(0.1, (32, 24)), (0.1, (2, 5, 5)), vectors, vectors]
     assert rates == [(0.1, (5, width)), *(3 * layer)]

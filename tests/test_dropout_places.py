@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
-from mtbert.model import attention, encoder, heads, layer
+from mtbert.model import attention, encoder, heads, layer, relative
 from mtbert.model.attention import Groups
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
@@ -50,7 +50,7 @@ class Masks:
         return self(x, p) if training else x
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2"])
 def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -64,6 +64,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     ours, masks = load_encoder(str(tmp_path)).encoder.double(), Masks()
     monkeypatch.setattr(encoder, "dropout", masks.ours)
     monkeypatch.setattr(layer, "dropout", masks.ours)
+    monkeypatch.setattr(relative, "dropout", masks.ours)
     monkeypatch.setattr(attention, "dropout", masks.ours)
     batch = tiny.ragged({"t": [LENGTH] * SEQUENCES})
     x_ND = ours.embed(batch.ids_N, batch.segments_N, batch.positions_N, torch.Generator())

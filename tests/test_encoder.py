@@ -38,6 +38,8 @@ PARITY = [
     ("modernbert", True),
     ("modernbert biased", True),
     ("mpnet", False),
+    ("deberta-v2", False),
+    ("deberta-v2 plain", True),
     ("electra", True),
     ("electra wide", True),
     ("distilbert", False),
@@ -65,13 +67,16 @@ def test_pooled_equals_transformers(encoders, kind):
         assert_close(encoder.pooled(cls_SD), theirs, **EXACT)
 
 
-@pytest.mark.parametrize("kind", ["electra", "distilbert", "modernbert"])
+@pytest.mark.parametrize("kind", ["electra", "distilbert", "modernbert", "deberta-v2"])
 def test_an_encoder_without_pooler_refuses_to_pool(encoders, kind):
     with pytest.raises(ValueError, match=f"this {kind} encoder has no pooler"):
         encoders(kind).pooled(torch.zeros(1, 24, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("kind", ["bert", "electra", "distilbert", "modernbert", "modernbert biased", "mpnet"])
+@pytest.mark.parametrize(
+    "kind",
+    ["bert", "electra", "distilbert", "modernbert", "modernbert biased", "mpnet", "deberta-v2", "deberta-v2 plain"],
+)
 def test_gradients_equal_transformers(encoders, kind):
     encoder, model, batch = encoders(kind), hf_model(kind), ragged(LENGTHS)
     targets = torch.randn(batch.layout.offsets[-1], 24, generator=torch.Generator().manual_seed(1), dtype=torch.float64)

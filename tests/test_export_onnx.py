@@ -126,7 +126,7 @@ def test_a_graph_does_not_overwrite_another(tmp_path: Path):
         toy_exports.export_onnx(made, tmp_path)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "electra", "distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["roberta", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2"])
 def test_every_family_answers_as_mtbert_does(kind: str, tmp_path: Path):
     made = toy_exports.predictor(kind, ["hot", "own", "entities"])
     toy_exports.export_onnx(made, tmp_path, "together")

@@ -32,6 +32,7 @@ HELD = {
     "xlm-roberta": ("native", "linear"),
     "camembert": ("native", "linear"),
     "mpnet": ("native", "linear"),
+    "deberta-v2": ("native",),
     "electra": ("native",),
     "distilbert": ("native", "mlp"),
     "modernbert": ("native",),

@@ -28,7 +28,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     root = tmp_path_factory.mktemp("fuzz")
     found = {
         kind: hf_folder(kind, root / kind)
-        for kind in ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert")
+        for kind in ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2")
     }
     hf_model("bert").save_pretrained(root / "shards", max_shard_size="30KB")
     encoder = toy_run.encoder_folder(root / "encoder")
@@ -56,7 +56,7 @@ def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet", "modernbert"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2"])
 def test_any_config_of_an_encoder_loads_or_is_one_line(kind, folders, tmp_path):
     original = json.loads((folders[kind] / "config.json").read_text())
     keys = ("embedding_size", "pad_token_id", "activation", "dim", "n_layers", "position_embedding_type", "is_decoder")

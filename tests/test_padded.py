@@ -95,7 +95,7 @@ def assert_same(model: Model, data: Sequence[Dataset], junk: int = 0) -> None:
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet"])
+@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2"])
 def test_padded_equals_ragged_for_every_family_and_head(kind: str, case: str, encoders):
     model = Model(encoders(kind), {"t": CASES[case]}, pooling="cls", max_length=tiny.MAX_LENGTH, seed=0).double()
     assert_same(model, [a_dataset(CASES[case])])
@@ -103,7 +103,7 @@ def test_padded_equals_ragged_for_every_family_and_head(kind: str, case: str, en
 
 @pytest.mark.parametrize("unshare", [0, 1])
 @pytest.mark.parametrize("pal", [None, Pal(width=6, heads=3, tasks=("b",))])
-@pytest.mark.parametrize("kind", ["mpnet", "modernbert"])
+@pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta-v2"])
 def test_relative_positions_and_windows_reach_adapters_and_own_tops(kind: str, pal: Pal | None, unshare: int, encoders):
     tasks = {name: task(name, pooling="mean") for name in ("a", "b")}
     settings = {"pooling": "mean", "max_length": tiny.MAX_LENGTH, "seed": 0, "adapters": pal, "unshare": unshare}

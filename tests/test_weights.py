@@ -73,6 +73,7 @@ PRETRAINED = [
     ("xlm-roberta", transformers.XLMRobertaForMaskedLM, "lm_head.bias"),
     ("camembert", transformers.CamembertForMaskedLM, "lm_head.bias"),
     ("mpnet", transformers.MPNetForMaskedLM, "lm_head.bias"),
+    ("deberta-v2", transformers.DebertaV2ForMaskedLM, "cls.predictions.bias"),
     ("electra", transformers.ElectraForPreTraining, "discriminator_predictions.dense.bias"),
     ("distilbert", transformers.DistilBertForMaskedLM, "vocab_transform.bias"),
 ]

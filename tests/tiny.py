@@ -52,6 +52,16 @@ _MODERN = {name: size for name, size in _SHAPE.items() if name != "initializer_r
     "local_attention": 8,
     **dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"], 0),
 }
+# Two heads of 12 numbers: transformers computes the scale sqrt(3 * 12) in float32, which must be exact there. Distances
+# beyond 8 share buckets.
+_DEBERTA = _SHAPE | {
+    "num_attention_heads": 2,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 16,
+}
 CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
     "bert": transformers.BertConfig(**_SHAPE),
     "bert gelu_new": transformers.BertConfig(**_SHAPE, hidden_act="gelu_new"),
@@ -69,6 +79,11 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
         rope_parameters={"full_attention": {"rope_theta": 77.0}, "sliding_attention": {"rope_theta": 5.0}},
     ),
     "mpnet": transformers.MPNetConfig(**_SHAPE | {"max_position_embeddings": MAX_LENGTH + 2, "layer_norm_eps": 1e-5}),
+    "deberta-v2": transformers.DebertaV2Config(**_DEBERTA, position_biased_input=False),
+    "deberta-v2 plain": transformers.DebertaV2Config(
+        **_DEBERTA
+        | {"norm_rel_ebd": "none", "position_buckets": -1, "type_vocab_size": 2, "max_relative_positions": 20}
+    ),
     "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
     "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
     "distilbert": transformers.DistilBertConfig(

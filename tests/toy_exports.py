@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from mtbert.answers.fitting import FittedName
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.families import bert, distilbert, electra, modernbert, mpnet, roberta
+from mtbert.model.families import bert, deberta_v2, distilbert, electra, modernbert, mpnet, roberta
 from mtbert.model.model import Model
 from mtbert.task import Head, Task
 from mtbert.use.export import OptionName, Wanted
@@ -31,10 +31,19 @@ BERT = bert.BertConfig(
     intermediate_size=16,
 )
 _OF_BERT = BERT.model_dump()
+DEBERTA = {
+    "relative_attention": True,
+    "pos_att_type": "p2c|c2p",
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_buckets": 8,
+    "position_biased_input": False,
+}
 ENCODERS: Mapping[str, EncoderConfig] = {
     "bert": bert.encoder(BERT),
     "roberta": roberta.encoder(roberta.RobertaConfig(**_OF_BERT | {"type_vocab_size": 1})),
     "mpnet": mpnet.encoder(mpnet.MpnetConfig(**_OF_BERT)),
+    "deberta-v2": deberta_v2.encoder(deberta_v2.DebertaConfig(**_OF_BERT | DEBERTA)),
     "electra": electra.encoder(electra.ElectraConfig(**_OF_BERT, embedding_size=4)),
     "distilbert": distilbert.encoder(
         distilbert.DistilBertConfig(

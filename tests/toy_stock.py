@@ -21,7 +21,7 @@ from mtbert.use.export import Compared, Exporter, Wanted
 from mtbert.use.export.check import compare
 from mtbert.use.predictor import Predictor
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert", "mpnet")
+FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20  # tokens of a sequence
 

@@ -17,7 +17,7 @@ from mtbert.model.attention import Groups
 from mtbert.model.dropout import dropout
 from mtbert.model.layer import EncoderLayer
 from mtbert.model.native import NativeHead
-from mtbert.model.relative import ByDistance, Distances, RelativeBias, distances_in
+from mtbert.model.relative import ByDistance, Distances, RelativeBias, RelativeEmbedding, distances_in
 
 Adapter = Callable[[int, Tensor], Tensor]
 """A function ``(layer, x_ND) -> [N, D]`` that is called in each layer of the encoder.
@@ -50,7 +50,7 @@ class EncoderConfig:
     final_norm: bool = False  # whether there is a norm after the last layer
     max_length: int  # most tokens in a sequence: 512 for RoBERTa, which has 514 positions
     position_offset: int | None  # the row of the first position in the table of positions; None if there is no table
-    relative: Callable[["EncoderConfig"], RelativeBias] | None = field(
+    relative: Callable[["EncoderConfig"], RelativeBias | RelativeEmbedding] | None = field(
         default=None, repr=False, compare=False
     )  # builds the part for relative positions; None if there are none
     segment_types: int  # 0 if there are no segment embeddings
@@ -157,7 +157,7 @@ class Encoder(nn.Module):
         """
         if self.relative is None or between is None:
             return None
-        return ByDistance(self.relative(between.values_R), between.zero, self.relative.scores_of)
+        return ByDistance(between.values_R, self.relative(between.values_R), between.zero, self.relative.scores_of)
 
     def top(self, first: int, *, filled: bool) -> "Top":
         """Returns a copy of the upper layers, from index ``first`` on, and of the final norm and the pooler.

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.batch import send
-from mtbert.model.attention import Group, Groups
+from mtbert.model.attention import Group, Groups, ScoreGroup
+from mtbert.model.dropout import dropout
 from mtbert.model.layer import ScoresOf
 
 
@@ -67,6 +68,7 @@ class ByDistance:
     """The rows of an encoder's table for the distances in a batch.
 
     Attributes:
+        values_R: The distances.
         rows_RW: The row of each distance.
         zero: The index of the row of distance 0. If there is a row for each distance and span, a dict from the name of
             each span to the index of its row of distance 0.
@@ -74,6 +76,7 @@ class ByDistance:
             calls, see :data:`~mtbert.model.layer.ScoresOf`.
     """
 
+    values_R: Tensor
     rows_RW: Tensor
     zero: int | Mapping[str, int]
     scores_of: Callable[["ByDistance", Groups], ScoresOf]
@@ -120,6 +123,76 @@ class RelativeBias(nn.Module):
             return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[2]))
 
         return lambda project, generator: scores
+
+
+class RelativeEmbedding(nn.Module):
+    """A learned vector for each distance, from which every layer makes a query and a key of the distance.
+
+    Attention with these is called disentangled: the score of two tokens is the sum of the products of query and key, of
+    query and key of the distance, and of key and query of the distance, divided by ``sqrt(3 * E)``.
+
+    Args:
+        width: The width of the vectors, that of the layers.
+        rows: The number of rows of the table.
+        row: A function from distances to rows of the table; large distances share a row.
+        norm: The norm of the vectors; None for none.
+        rate: The dropout rate of the vectors. Each layer draws a mask of its own.
+    """
+
+    def __init__(
+        self, width: int, rows: int, row: Callable[[Tensor], Tensor], norm: nn.LayerNorm | None, rate: float
+    ) -> None:
+        super().__init__()
+        self.table = nn.Embedding(rows, width)
+        self.row = row
+        self.norm = norm
+        self.rate = rate
+
+    def forward(self, values_R: Tensor) -> Tensor:
+        """Returns the normalised vector of each distance, ``[R, D]``."""
+        rows_RD: Tensor = self.table(self.row(values_R))
+        return rows_RD if self.norm is None else self.norm(rows_RD)
+
+    def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
+        """Returns a function that gives the scores of one layer, from the layer's matrices for queries and keys."""
+
+        def in_layer(project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> ScoreGroup:
+            of_layer = replace(rows, rows_RW=project(self._dropped(rows, generator)))
+            return lambda i, q, k: _disentangled(of_layer.middle(groups.groups[i]), groups.groups[i], q, k)
+
+        return in_layer
+
+    def _dropped(self, rows: ByDistance, generator: torch.Generator | None) -> Tensor:
+        if generator is None or self.rate == 0.0:
+            return rows.rows_RW
+        # The mask is drawn for the whole table, so that distances which share a row also share its mask.
+        mask_TD = dropout(torch.ones_like(self.table.weight), self.rate, generator)
+        return rows.rows_RW * mask_TD[self.row(rows.values_R)]
+
+
+def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
+    """Returns the scores of a group, ``[G * H, Q, L]``, from the projected vectors of its distances."""
+    width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
+    q_HRE, k_HRE, _ = rows_R3D.view(2 * length, 3, -1, width).permute(1, 2, 0, 3).unbind()
+    q_HGE, k_HGE = (x.view(group.sequences, -1, *x.shape[1:]).transpose(0, 1) for x in (q, k))
+    if queries == length:
+        by_query = by_key(_products(q_HGE, k_HRE), length - 1)
+        # In the products of a key, the distances to all queries are in descending order, so they are turned around.
+        added = by_query + by_key(_products(k_HGE, q_HRE.flip(1)), length).transpose(2, 3)
+    else:  # the first token alone, from which no key has a negative distance
+        q_HLE, k_HLE = (x[:, length - 1 : 2 * length - 1] for x in (q_HRE, k_HRE))
+        added = _products(q_HGE, k_HLE) + (k_HGE * q_HLE[:, None]).sum(3)[:, :, None]
+    added = added.transpose(0, 1)
+    if group.padding_GL is not None:
+        added = added.masked_fill(group.padding_GL[:, None, None, :], -math.inf)
+    scale = 1 / math.sqrt(3 * width)
+    return torch.baddbmm(added.flatten(0, 1), q, k.transpose(1, 2), beta=scale, alpha=scale)
+
+
+def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
+    """Returns the product of each row of ``x``, ``[H, G, Q, E]``, and each distance: ``[H, G, Q, R]``."""
+    found: Tensor = x.flatten(1, 2) @ of_distance_HRE.transpose(1, 2)
+    return found.view(*x.shape[:3], -1)
 
 
 def _bias(rows_RH: Tensor, group: Group) -> Tensor:

@@ -2,6 +2,7 @@
 
 from mtbert.model.families import Family
 from mtbert.model.families.bert import BERT as BERT
+from mtbert.model.families.deberta_v2 import DEBERTA_V2 as DEBERTA_V2
 from mtbert.model.families.distilbert import DISTILBERT as DISTILBERT
 from mtbert.model.families.electra import ELECTRA as ELECTRA
 from mtbert.model.families.modernbert import MODERNBERT as MODERNBERT

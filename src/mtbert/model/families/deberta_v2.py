@@ -1,0 +1,167 @@
+"""DeBERTa-v2 and v3 (also mDeBERTa): disentangled attention, in which scores depend on content and on distance.
+
+Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", 2021, and "DeBERTaV3", 2023. A score
+is a sum of three products: of the query and the key of two tokens; of the query and the key of their distance; and of
+the key and the query of their distance. Each layer makes the queries and keys of distances from one shared table, with
+the matrices that it uses for tokens. Far distances share rows of the table.
+
+Refused are encoders without relative positions, with matrices of their own for distances (``share_att_key`` false),
+with only one of the two products with distances (``pos_att_type``), with a convolution (v2-xlarge), and with embeddings
+narrower than the layers.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import AfterValidator, BeforeValidator, ValidationInfo
+from torch import Tensor
+
+from mtbert.model.encoder import EncoderConfig
+from mtbert.model.families import ActivationName, Family, activation, bert, dropout_rate, must_be, tiny, whole_number
+from mtbert.model.layer import ACTIVATIONS
+from mtbert.model.native import NativeHead
+from mtbert.model.relative import RelativeEmbedding
+
+OTHER = "Choose another DeBERTa-v2 or v3."
+
+
+def _joined(value: Any) -> Any:
+    """Returns the parts of ``p2c|c2p``, which may be a list, in alphabetical order; any other value as it is."""
+    parts = [part.strip() for part in value.lower().split("|")] if isinstance(value, str) else value
+    return "|".join(sorted(parts)) if isinstance(parts, list) and all(isinstance(p, str) for p in parts) else value
+
+
+def _width(value: int | None, info: ValidationInfo) -> int | None:
+    if value not in (None, info.data.get("hidden_size")):
+        raise ValueError("another width")
+    return value
+
+
+def _head_width(value: int | None, info: ValidationInfo) -> int | None:
+    width, heads = info.data.get("hidden_size"), info.data.get("num_attention_heads")
+    if value is not None and width is not None and heads is not None and value != width // heads:
+        raise ValueError("another width")
+    return value
+
+
+def _several(value: int) -> int:
+    if value in (0, 1):
+        raise ValueError("too few")
+    return value
+
+
+def _fits_buckets(value: int, info: ValidationInfo) -> int:
+    positions = value if value > 0 else info.data.get("max_position_embeddings", 0)
+    buckets = info.data.get("position_buckets", 0)
+    if buckets > 0 and positions < buckets // 2 + 2:
+        raise ValueError("too small for buckets")
+    return value
+
+
+class DebertaConfig(bert.BertConfig):
+    """The keys that are read from the ``config.json`` of a DeBERTa-v2 or v3.
+
+    Optional keys that are missing get the defaults of transformers.
+    """
+
+    relative_attention: Literal[True] = must_be("true", repair=OTHER)
+    pos_att_type: Annotated[Literal["c2p|p2c"], BeforeValidator(_joined)] = must_be("'p2c|c2p'", repair=OTHER)
+    share_att_key: Literal[True] = must_be("true", repair=OTHER)
+    conv_kernel_size: Literal[0] | None = must_be("0", 0, OTHER)
+    norm_rel_ebd: Literal["none", "layer_norm"] = must_be("'layer_norm' or 'none'", "none", OTHER)
+    position_buckets: Annotated[int, AfterValidator(_several)] = must_be(
+        "a whole number from 2 to 65,536, or -1 for none", -1, ge=-1, le=2**16
+    )
+    max_relative_positions: Annotated[int, AfterValidator(_fits_buckets)] = must_be(
+        "a whole number above half of position_buckets, to 1,048,576, or -1 for max_position_embeddings",
+        -1,
+        ge=-1,
+        le=2**20,
+    )
+    position_biased_input: bool = must_be("true or false", True)
+    type_vocab_size: int = whole_number(2**10, default=0, least=0)
+    layer_norm_eps: float = tiny(1e-7)
+    embedding_size: Annotated[int | None, AfterValidator(_width)] = must_be("hidden_size", None, OTHER)
+    attention_head_size: Annotated[int | None, AfterValidator(_head_width)] = must_be(
+        "hidden_size / num_attention_heads", None, OTHER
+    )
+    pooler_dropout: float = dropout_rate(0.0)
+    pooler_hidden_act: ActivationName = activation()
+
+
+def encoder(c: DebertaConfig) -> EncoderConfig:
+    """Returns the architecture of a DeBERTa-v2 or v3 encoder from the keys of its ``config.json``."""
+    farthest = c.max_relative_positions if c.max_relative_positions > 0 else c.max_position_embeddings
+    span = c.position_buckets if c.position_buckets > 0 else farthest
+    bucket = buckets(span, farthest, c.max_position_embeddings) if c.position_buckets > 0 else None
+    return replace(
+        bert.encoder(c),
+        family="deberta-v2",
+        relative=lambda e: RelativeEmbedding(
+            e.width,
+            2 * span,
+            partial(row, span, bucket),
+            e.norm(e.width) if c.norm_rel_ebd == "layer_norm" else None,
+            e.hidden_dropout,
+        ),
+        position_offset=0 if c.position_biased_input else None,
+        pooler=False,
+        native=NativeHead(
+            names=("pooler.dense", "classifier"),
+            activation=ACTIVATIONS[c.pooler_hidden_act],
+            drops_input=c.pooler_dropout > 0,
+        ),
+    )
+
+
+def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
+    """Returns the row of each distance in a table of ``2 * span`` rows.
+
+    Distances are positions of keys minus those of queries, and rows are in the opposite order: a distance of 0 has row
+    ``span``, and a distance of 1 has the row before. ``bucket`` is the result of :func:`buckets`; if it is None, every
+    distance below ``span`` has a row of its own.
+    """
+    size_R = values_R.abs()
+    if bucket is not None:
+        size_R = torch.tensor(bucket, device=values_R.device)[size_R.clamp(max=len(bucket) - 1)]
+    return (span - values_R.sign() * size_R).clamp(0, 2 * span - 1)
+
+
+def buckets(span: int, farthest: int, number: int) -> list[int]:
+    """Returns the bucket of each distance from 0 to ``number - 1``.
+
+    Up to half of ``span``, every distance has a bucket of its own. The other buckets are for ranges that grow with the
+    distance, and the bucket before ``span`` is that of the distance ``farthest - 1``. As in transformers, logarithms
+    are computed in float32.
+    """
+    near = span // 2
+    growth = torch.log(torch.tensor((farthest - 1) / near))
+    distance = torch.arange(near + 1, max(number, near + 1))
+    far = torch.ceil(torch.log(distance / near) / growth * (near - 1)).long() + near
+    return [*range(near + 1), *far.tolist()][:number]
+
+
+DEBERTA_V2 = Family(
+    name="deberta-v2",
+    types={"deberta-v2": "DebertaV2Model"},
+    config=DebertaConfig,
+    encoder=encoder,
+    prefix="deberta.",
+    names={
+        "word_embedding": ("embeddings.word_embeddings",),
+        "position_embedding": ("embeddings.position_embeddings",),
+        "segment_embedding": ("embeddings.token_type_embeddings",),
+        "embedding_norm": ("embeddings.LayerNorm",),
+        "relative.table": ("encoder.rel_embeddings",),
+        "relative.norm": ("encoder.LayerNorm",),
+        "layers.{}.qkv": tuple(f"encoder.layer.{{}}.attention.self.{part}_proj" for part in ("query", "key", "value")),
+        "layers.{}.attention_output": ("encoder.layer.{}.attention.output.dense",),
+        "layers.{}.attention_norm": ("encoder.layer.{}.attention.output.LayerNorm",),
+        "layers.{}.intermediate": ("encoder.layer.{}.intermediate.dense",),
+        "layers.{}.output": ("encoder.layer.{}.output.dense",),
+        "layers.{}.output_norm": ("encoder.layer.{}.output.LayerNorm",),
+    },
+)
