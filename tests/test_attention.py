@@ -99,8 +99,9 @@ def test_results_and_gradients_do_not_depend_on_the_rounding(encoders):
 
 @pytest.mark.parametrize("rounded", [False, True])
 @pytest.mark.parametrize("adapted", [False, True])
-def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_tokens(encoders, rounded, adapted):
-    encoder, batch = encoders("bert"), ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
+@pytest.mark.parametrize("kind", ["bert", "mpnet", "deberta-v2"])
+def test_the_last_layer_computed_for_first_tokens_alone_equals_that_of_all_tokens(encoders, kind, rounded, adapted):
+    encoder, batch = encoders(kind), ragged({"a": [3, 7, 8, 11], "b": [9, 13]})
     groups = Groups(batch.layout, CPU, rounded=rounded)
     adapter = (lambda layer, x_ND: (layer + 1) * x_ND.tanh()) if adapted else None
     firsts = [0, 3, 10, 18, 29, 38]

@@ -4,21 +4,22 @@ Dimension key: R distances.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import tiny
 import torch
 import toy_encoder
-import transformers
 from tiny import CPU, MAX_LENGTH, pieces, ragged
 from torch.testing import assert_close
 from toy_encoder import EXACT, run
+from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 from mtbert.model import attention
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
-from mtbert.model.families import mpnet
+from mtbert.model.families import deberta_v2, mpnet
 from mtbert.model.freeze import freeze
 from mtbert.model.relative import by_key, distances_in
 from mtbert.model.weights import load_encoder
@@ -34,72 +35,99 @@ def test_buckets_of_mpnet_grow_with_the_distance_and_say_on_which_side_the_key_i
     assert torch.equal(mpnet.bucket(values_R), MPNetEncoder.relative_position_bucket(values_R))
 
 
-@pytest.mark.parametrize("zero", [2, 3])
-def test_numbers_by_distance_become_numbers_by_key(zero: int):
-    by_distance = 10 * torch.arange(3)[:, None] + torch.arange(6)  # the tens are the query
-    expected = [[zero, zero + 1, zero + 2], [9 + zero, 10 + zero, 11 + zero], [18 + zero, 19 + zero, 20 + zero]]
-    assert by_key(by_distance, zero).tolist() == expected
-    assert by_key(torch.stack([by_distance, by_distance + 100]), zero)[1].tolist() == [
-        [100 + number for number in row] for row in expected
-    ]
+def test_buckets_of_deberta_are_single_distances_up_to_half_of_them_and_then_ranges():
+    found = deberta_v2.buckets(256, 512, 512)
+    assert found[:129] == [*range(129)]
+    assert (found[129:133], found[300], found[510:]) == ([129, 130, 131, 131], 207, [255, 255])
+    assert deberta_v2.buckets(256, 512, 5) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("span", "farthest"), [(256, 512), (256, 300), (33, 100), (2, 40), (8, 8)])
+def test_rows_of_deberta_are_those_of_transformers(span: int, farthest: int):
+    values_R = torch.arange(-600, 601)
+    found = deberta_v2.row(span, deberta_v2.buckets(span, farthest, 601), values_R)
+    expected = (make_log_bucket_position(-values_R, span, farthest).long() + span).clamp(0, 2 * span - 1)
+    assert torch.equal(found, expected)
+    assert deberta_v2.row(4, None, torch.tensor([-9, -3, 0, 1, 4, 9])).tolist() == [7, 7, 4, 3, 0, 0]
+
+
+def test_numbers_by_distance_become_numbers_by_key():
+    by_distance = 10 * torch.arange(3)[:, None] + torch.arange(6)  # the tens are the query, and 3 is distance 0
+    expected = [[3, 4, 5], [12, 13, 14], [21, 22, 23]]
+    assert by_key(by_distance).tolist() == expected
+    assert (by_key(torch.stack([by_distance, by_distance + 100]))[1] - 100).tolist() == expected
 
 
 def test_a_single_token_has_distance_0_to_itself():
-    assert by_key(torch.tensor([[5, 7]]), 0).tolist() == [[5]]
+    assert by_key(torch.tensor([[5, 7]])).tolist() == [[7]]
 
 
 def test_all_groups_share_the_distances_of_the_longest_sequence():
     found = distances_in(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU))
-    assert found.values_R.tolist() == [-2, -1, 0, 1, 2, 3]
-    assert (found.zero, found.spans) == (2, {})
+    assert found.values_R.tolist() == [-3, -2, -1, 0, 1, 2, 3]
+    assert (found.zero, found.spans) == (3, {})
 
 
 def test_spans_that_are_kept_apart_have_distances_of_their_own():
     found = distances_in(Groups(ragged({"a": [1, 3], "b": [2]}).layout, CPU), apart=True)
-    assert found.values_R.tolist() == [-2, -1, 0, 1, 2, 3, -1, 0, 1, 2]
-    assert found.zero == {"a": 2, "b": 7}
-    assert found.spans == {"a": slice(0, 6), "b": slice(6, 10)}
+    assert found.values_R.tolist() == [-3, -2, -1, 0, 1, 2, 3, -2, -1, 0, 1, 2]
+    assert found.zero == {"a": 3, "b": 9}
+    assert found.spans == {"a": slice(0, 7), "b": slice(7, 12)}
 
 
-@pytest.mark.parametrize("lengths", [[1, 3], [2, 2, 2], [1, 1, 1, 1, 2]])
+@pytest.mark.parametrize("lengths", [[1, 3, 3], [1, 1, 1], [2, 2, 2, 2, 2]])
 def test_the_number_of_distances_tells_them_from_tokens_and_sequences(lengths: list[int]):
     layout = ragged({"a": lengths}).layout
     count = len(distances_in(Groups(layout, CPU), apart=True).values_R)
     assert count not in (layout.offsets[-1], len(lengths))
-    assert count >= 2 * max(lengths)
+    assert count > 2 * max(lengths) + 1  # this number would be that of the tokens or sequences
 
 
-def test_the_table_is_read_once_in_a_pass(encoders: Encoders):
-    encoder, batch, seen = encoders("mpnet"), ragged({"a": [3, 5], "b": [20]}), []
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
+def test_the_table_is_read_once_in_a_pass(kind: str, encoders: Encoders):
+    encoder, batch, seen = encoders(kind), ragged({"a": [3, 5], "b": [20]}), []
     assert encoder.relative is not None
     hook = encoder.relative.table.register_forward_hook(lambda _, given, out: seen.append(len(out)))
     with torch.no_grad():
         run(encoder, batch)
     hook.remove()
-    assert seen == [40]
+    assert seen == [41]
 
 
-def test_the_table_is_frozen_with_the_embeddings(encoders: Encoders):
-    encoder = encoders("mpnet")
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
+def test_the_table_is_frozen_with_the_embeddings(kind: str, encoders: Encoders):
+    encoder = encoders(kind)
     assert encoder.relative is not None
-    assert encoder.depths()[encoder.relative.table.weight] == 0
+    assert {encoder.depths()[weight] for weight in encoder.relative.parameters()} == {0}
     freeze(encoder, 0)
-    assert not encoder.relative.table.weight.requires_grad
+    assert not any(weight.requires_grad for weight in encoder.relative.parameters())
     assert encoder.layers[0].qkv.weight.requires_grad
     encoder.requires_grad_(True)
 
 
-def test_the_kernel_without_biases_is_not_used(encoders: Encoders, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
+def test_the_kernel_without_biases_is_not_used(kind: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(attention, "_has_kernel", lambda *given: pytest.fail("asked for a kernel"))
     with torch.no_grad():
-        run(encoders("mpnet"), ragged({"a": [3]}))
+        run(encoders(kind), ragged({"a": [3]}))
 
 
-def test_long_sequences_equal_transformers(monkeypatch: pytest.MonkeyPatch, tmp_path):
-    config = transformers.MPNetConfig(**tiny.CONFIGS["mpnet"].to_dict() | {"max_position_embeddings": 514})
-    monkeypatch.setattr(tiny, "CONFIGS", {"mpnet": config})
-    model = tiny.hf_model("mpnet")
-    encoder = toy_encoder.with_weights(load_encoder(str(tiny.hf_folder("mpnet", tmp_path))).encoder, "mpnet")
+@pytest.mark.parametrize(
+    ("kind", "keys"),
+    [
+        ("mpnet", {"max_position_embeddings": 514}),
+        ("deberta-v2", {"max_position_embeddings": 512, "position_buckets": 256}),
+        ("deberta-v2", {"max_position_embeddings": 512, "position_buckets": 33, "max_relative_positions": 100}),
+        ("deberta-v2 plain", {"max_position_embeddings": 512}),
+    ],
+)
+def test_long_sequences_equal_transformers(
+    kind: str, keys: dict[str, int], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    config = type(tiny.CONFIGS[kind])(**tiny.CONFIGS[kind].to_dict() | keys)
+    monkeypatch.setattr(tiny, "CONFIGS", {kind: config})
+    model = tiny.hf_model(kind)
+    encoder = toy_encoder.with_weights(load_encoder(str(tiny.hf_folder(kind, tmp_path))).encoder, kind)
     batch = ragged({"a": [1, 90, 130, 300, 512]})
     with torch.no_grad():
         ours = pieces(run(encoder, batch)[-1], batch.layout)

@@ -25,7 +25,8 @@ from mtbert.model.layer import ScoresOf
 class Distances:
     """The distances between two tokens that occur in a batch: the position of the key minus that of the query.
 
-    For sequences of at most L tokens, the distances are ``1 - L`` to ``L``, so that there is an even number of them.
+    For sequences of at most L tokens, the distances are ``-L`` to ``L``. Both ends occur in no sequence, see
+    :func:`by_key`.
 
     Attributes:
         values_R: The distances, in ascending order.
@@ -51,15 +52,15 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     longest = {span: max(group.length for group in members) for span, members in by_span}
     if not apart:
         length = max(longest.values())
-        return Distances(torch.arange(1 - length, length + 1, device=groups.first_S.device), length - 1, {})
+        return Distances(torch.arange(-length, length + 1, device=groups.first_S.device), length, {})
     *_, last = longest
-    while 2 * sum(longest.values()) in (groups.tokens + groups.dummies, len(groups.lengths)):
+    while sum(2 * length + 1 for length in longest.values()) in (groups.tokens + groups.dummies, len(groups.lengths)):
         longest[last] += 1
     zero, spans, start = {}, {}, 0
     for span, length in longest.items():
-        zero[span], spans[span] = start + length - 1, slice(start, start + 2 * length)
-        start += 2 * length
-    values_R = torch.cat([torch.arange(1 - length, length + 1) for length in longest.values()])
+        zero[span], spans[span] = start + length, slice(start, start + 2 * length + 1)
+        start += 2 * length + 1
+    values_R = torch.cat([torch.arange(-length, length + 1) for length in longest.values()])
     return Distances(send(values_R, groups.device), zero, spans)
 
 
@@ -86,9 +87,11 @@ class ByDistance:
         return self if isinstance(self.zero, int) else replace(self, zero=self.zero[span])
 
     def middle(self, group: Group) -> Tensor:
-        """Returns the rows of the distances in one group: those from ``1 - L`` to ``L``, ``[2 * L, W]``."""
+        """Returns the rows of the distances in one group: those from ``-L`` to ``L``, ``[2 * L + 1, W]``."""
+        if self.rows_RW.shape[0] == 2 * group.length + 1:  # always in a traced graph, where a slice has no known size
+            return self.rows_RW
         zero = self.zero[group.span] if isinstance(self.zero, Mapping) else self.zero
-        return self.rows_RW[zero + 1 - group.length : zero + 1 + group.length]
+        return self.rows_RW[zero - group.length : zero + group.length + 1]
 
 
 class RelativeBias(nn.Module):
@@ -173,14 +176,14 @@ class RelativeEmbedding(nn.Module):
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
     """Returns the scores of a group, ``[G * H, Q, L]``, from the projected vectors of its distances."""
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
-    q_HRE, k_HRE, _ = rows_R3D.view(2 * length, 3, -1, width).permute(1, 2, 0, 3).unbind()
+    q_HRE, k_HRE, _ = rows_R3D.view(2 * length + 1, 3, -1, width).permute(1, 2, 0, 3).unbind()
     q_HGE, k_HGE = (x.view(group.sequences, -1, *x.shape[1:]).transpose(0, 1) for x in (q, k))
     if queries == length:
-        by_query = by_key(_products(q_HGE, k_HRE), length - 1)
-        # In the products of a key, the distances to all queries are in descending order, so they are turned around.
-        added = by_query + by_key(_products(k_HGE, q_HRE.flip(1)), length).transpose(2, 3)
+        # Seen from a key, the distances to all queries are in the opposite order.
+        of_queries, of_keys = _products(q_HGE, k_HRE[:, :-1]), _products(k_HGE, q_HRE[:, 1:].flip(1))
+        added = by_key(of_queries) + by_key(of_keys).transpose(2, 3)
     else:  # the first token alone, from which no key has a negative distance
-        q_HLE, k_HLE = (x[:, length - 1 : 2 * length - 1] for x in (q_HRE, k_HRE))
+        q_HLE, k_HLE = (x[:, length : 2 * length] for x in (q_HRE, k_HRE))
         added = _products(q_HGE, k_HLE) + (k_HGE * q_HLE[:, None]).sum(3)[:, :, None]
     added = added.transpose(0, 1)
     if group.padding_GL is not None:
@@ -198,22 +201,20 @@ def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
 def _bias(rows_RH: Tensor, group: Group) -> Tensor:
     """Returns the biases of a group, ``[G * H, L, L]``, and ``-inf`` for keys that are padding."""
     length = group.length
-    bias_HLL = by_key(rows_RH.T[:, None, :].expand(-1, length, -1), length - 1)
+    bias_HLL = by_key(rows_RH[:-1].T[:, None, :].expand(-1, length, -1))
     bias_GHLL = bias_HLL.expand(group.sequences, -1, -1, -1)
     if group.padding_GL is not None:
         bias_GHLL = bias_GHLL.masked_fill(group.padding_GL[:, None, None, :], -math.inf)
     return bias_GHLL.flatten(0, 1)
 
 
-def by_key(x: Tensor, zero: int) -> Tensor:
+def by_key(x: Tensor) -> Tensor:
     """Returns numbers for each query and key, ``[..., L, L]``, from numbers for each query and distance.
 
-    Args:
-        x: The numbers by distance, ``[..., L, 2 * L]``.
-        zero: The index of distance 0 in the last dimension of ``x``: either ``L - 1`` or ``L``.
+    ``x`` holds the numbers for the distances from ``-L`` to ``L - 1``, ``[..., L, 2 * L]``.
     """
-    queries, columns = x.shape[-2:]
     # In memory, a row begins 2 * L numbers after the row before. The wanted numbers of a row begin 2 * L - 1 numbers
-    # after those of the row before, because they move to the left by one.
-    part = x.flatten(-2)[..., zero : zero + queries * (columns - 1)]
-    return part.view(*part.shape[:-1], queries, columns - 1)[..., :queries]
+    # after those of the row before, because they move to the left by one; those of the first row begin at L.
+    *outer, length, _ = x.shape
+    part = x.reshape(*outer, 2 * length, length)[..., 1:, :]
+    return part.reshape(*outer, length, 2 * length - 1)[..., :length]

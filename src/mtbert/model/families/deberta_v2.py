@@ -19,6 +19,7 @@ import torch
 from pydantic import AfterValidator, BeforeValidator, ValidationInfo
 from torch import Tensor
 
+from mtbert.batch import send
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import ActivationName, Family, activation, bert, dropout_rate, must_be, tiny, whole_number
 from mtbert.model.layer import ACTIVATIONS
@@ -126,7 +127,7 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
     """
     size_R = values_R.abs()
     if bucket is not None:
-        size_R = torch.tensor(bucket, device=values_R.device)[size_R.clamp(max=len(bucket) - 1)]
+        size_R = send(torch.tensor(bucket), values_R.device)[size_R.clamp(max=len(bucket) - 1)]
     return (span - values_R.sign() * size_R).clamp(0, 2 * span - 1)
 
 

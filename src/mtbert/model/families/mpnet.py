@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from mtbert.batch import send
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Family, bert, must_be
 from mtbert.model.native import NativeHead
@@ -45,7 +46,7 @@ def encoder(c: MpnetConfig) -> EncoderConfig:
 
 def bucket(values_R: Tensor) -> Tensor:
     """Returns the bucket of each distance: 0 to 15 for keys up to the query, 16 to 31 for keys behind it."""
-    starts = torch.tensor(STARTS, device=values_R.device)
+    starts = send(torch.tensor(STARTS), values_R.device)
     far_R = (values_R.abs()[:, None] >= starts).sum(1)
     return far_R + (values_R > 0) * (BUCKETS // 2)
 
