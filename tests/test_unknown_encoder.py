@@ -47,7 +47,7 @@ def test_an_encoder_of_an_unknown_family_is_refused_before_data_are_read(
     edit(tmp_path / "encoder/config.json", model_type="bertt")
     for file in (tmp_path / "data").iterdir():
         file.unlink()
-    said = f"{tmp_path}/encoder/config.json: model_type must be one of bert, distilbert, "
+    said = f"{tmp_path}/encoder/config.json: model_type must be one of bert, deberta-v2, distilbert, "
     with pytest.raises(ValueError, match=rf"^{re.escape(said)}.*, found 'bertt'\. Did you mean 'bert'\? Choose"):
         command(tmp_path)
     assert not any((tmp_path / "out").glob("cells/*"))
