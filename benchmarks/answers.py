@@ -54,7 +54,7 @@ def pack(study: Results, file: Path) -> None:
     """Writes the answers of all ended runs into ``file``; the same answers give the same bytes.
 
     Raises:
-        ValueError: If a task is scored by a metric that ranks examples: the logits that rank them are not kept.
+        ValueError: If the metric of a task needs the order of the examples by their logits. The logits are not kept.
     """
     for name, dev in study.dev.items():
         if dev.scored_by.ranks:

@@ -76,7 +76,7 @@ def _split(archive: tarfile.TarFile, name: str, take: tuple[int, int]) -> Iterat
 
 @dataclass(frozen=True)
 class RealTask:
-    """A file to write: the package that it comes from, its columns and its rows; digests are SHA-256."""
+    """A file to write: the package that it comes from, its columns and its rows. Digests are SHA-256."""
 
     requirement: str
     package_digest: str

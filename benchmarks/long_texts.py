@@ -3,11 +3,12 @@
     python -m benchmarks.long_texts --out FOLDER
     python -m benchmarks.long_texts --out FOLDER --longest 2048
 
-Three encoders read one text at a time, forwards and backwards, in float32: a BERT of the shape of MiniLM, to its 512
-positions; a ModernBERT of the shape of Ettin with 32 million parameters, to 8,192; and the same ModernBERT without what
-makes its memory linear. Each point is measured in a process of its own, whose memory before the first pass is taken
-off. Times are those of a single thread's processor, so other programs hardly change them. FOLDER then has
-``long_texts.json`` and ``long-texts.svg``.
+Three encoders read one text at a time, forwards and backwards, in float32. The first is a BERT of the shape of MiniLM,
+for texts of up to 512 tokens. The second is a ModernBERT of the shape of Ettin with 32 million parameters, for texts of
+up to 8,192 tokens. The third is the same ModernBERT without the code that makes its memory linear, for texts of up to
+2,048 tokens. Each point is measured in a process of its own, whose memory before the first pass is taken off. Times are
+those of a single thread's processor, so other programs hardly change them. The results are ``long_texts.json`` and
+``long-texts.svg`` in FOLDER.
 """
 
 import argparse

@@ -4,11 +4,11 @@
     python -m benchmarks.many_rows --rows 1000000 --folder /tmp/shares --labels shares --stages read
 
 The table is a CSV file with a text of 12 words in each row, and one of four labels. With ``--labels shares``, each row
-has four shares and a weight instead, each in a column of its own. A word is 2 to 5 random letters, of which a text
-makes about 28 tokens. Each stage is a process of its own, because the peak of a process never goes down: reading alone,
-without the cache; a first start with an empty cache up to the first batch; a second one with the cache as the first
-left it; and the figures of ``mtbert data check``. The file and the cache stay in the folder, so that a second call
-repeats the cached stages.
+has four shares and a weight instead of the label, each in a column of its own. A word is 2 to 5 random letters, and a
+text has about 28 tokens. There are four stages. The first only reads the file, without the cache. The second starts
+with an empty cache and ends at the first batch. The third does the same with the cache that the second has left. The
+fourth computes the figures of ``mtbert data check``. Each stage is a process of its own, because the peak of a process
+never goes down. The file and the cache stay in the folder, so that a second call repeats the cached stages.
 """
 
 import argparse

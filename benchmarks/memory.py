@@ -3,8 +3,8 @@
     python -m benchmarks.memory ours|theirs --encoder demo --threads 2
 
 Each side is a process of its own. Data and packages are loaded before the count begins, so that it covers weights,
-gradients, optimizer state and activations. Their side holds its tokens a second time, as 64-bit numbers, which is
-little.
+gradients, optimizer state and activations. Their side also holds a second copy of its tokens, as 64-bit numbers. The
+copy is small.
 """
 
 import argparse

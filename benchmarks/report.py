@@ -18,7 +18,7 @@ ENOUGH = 5  # pairs; with fewer, one slow phase of the machine could decide whet
 
 @dataclass(frozen=True)
 class Goal:
-    """A bound: ``>= 2.5x`` bounds a gain, ``<= 1.3x`` a cost, and ``<= 10 s`` a plain number."""
+    """A bound, such as ``>= 2.5x`` for a gain, ``<= 1.3x`` for a cost, or ``<= 10 s`` for a plain number."""
 
     sense: Literal["<=", ">="]
     limit: float
@@ -44,7 +44,7 @@ class Row:
 
     ``ratio`` is theirs over ours if the goal is a gain (``>=``), and ours over theirs if it is a cost. ``reached`` is
     None if the measurement cannot decide. ``floor`` is the measured time divided by the least time that the machine
-    allows. ``points`` holds a curve, for rows that have one.
+    allows. ``points`` holds the points of a curve; it is empty if the row has no curve.
     """
 
     name: str

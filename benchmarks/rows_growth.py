@@ -59,7 +59,7 @@ def _curve(s: Settings, points: Mapping[int, Mapping[str, int]]) -> tuple[list[i
 
 
 def random_words(s: Settings, *, tokens: int = TOKENS, length: int = LENGTH, tasks: int = 1, base: bool = False) -> Run:
-    """Returns a run whose joint steps all have the same ``tokens`` tokens, divided evenly among the tasks."""
+    """Returns a run whose joint steps all read the same tokens. Each task has an equal share of these tokens."""
     rng, share = np.random.default_rng(0), tokens // tasks
     made: dict[str, Sequences] = {}
     path = s.path(base=base)

@@ -116,7 +116,7 @@ class Settings:
 
 
 class Told(Protocol):
-    """The record of one optimizer step, as far as both sides have it."""
+    """The parts of an optimizer step's record that both sides have."""
 
     @property
     def losses(self) -> Mapping[str, float]: ...

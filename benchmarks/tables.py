@@ -2,10 +2,11 @@
 
     python -m benchmarks.tables --pairs 10
 
-The texts are generated, and the encoder is the packaged MiniLM, in float32. A batch has 32 rows of the table. A task
-with a file of its own has as many rows in a batch as have its label among 32 of the table, so both sides see as many
-labels. They train in turn, with all labels and with half of them missing, in a plain joint step and with gradient
-surgery (PCGrad). Times are CPU times of one thread, which other work on the machine changes little.
+The texts are generated, and the encoder is the packaged MiniLM, in float32. A batch holds 32 rows of the table. On the
+other side, the batch of a task holds as many rows of its own file as there are rows with its label among 32 rows of the
+table, so both sides see equally many labels. They train in turn, with all labels and with half of them missing, in a
+plain joint step and with gradient surgery (PCGrad). Times are CPU times of one thread, which other work on the machine
+changes little.
 """
 
 import argparse

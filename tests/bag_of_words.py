@@ -15,7 +15,8 @@ from mtbert.data import demo
 def score(task: str) -> float:
     """Returns the accuracy (sts: Pearson's r) on dev of a linear model trained on train.
 
-    It is the better of two models: one reads only how much the texts overlap, the other also the words of each text.
+    It is the better of two models. One reads only how much the texts overlap. The other also reads the words of each
+    text.
     """
     train, dev = demo.examples(task, "train"), demo.examples(task, "dev")
     vectorizer = CountVectorizer(analyzer=_sided_words, binary=True)

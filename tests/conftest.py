@@ -1,4 +1,7 @@
-"""Settings of all tests: one thread, which is ten times faster for tiny tensors; no network; a cache of their own."""
+"""Settings of all tests: one thread, no network, and a cache of their own.
+
+With tiny tensors, one thread is ten times faster than several.
+"""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""Columns of labels: numbers are stored as numbers, and many different texts one after the other, without a change."""
+"""Columns of labels: numbers are stored as numbers. Many different texts are stored one after the other, unchanged."""
 
 import json
 import math

@@ -111,7 +111,7 @@ def of_every_task(name: str, value: Any) -> Change:
 
 
 def loss(kind: str) -> Change:
-    """Returns a change that adds the loss to each task that may have it."""
+    """Returns a change that adds the loss to each task for which it is allowed."""
 
     def change(raw: Raw) -> Raw:
         for task, settings in raw["tasks"].items():

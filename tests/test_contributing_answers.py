@@ -24,7 +24,7 @@ TASK = {
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the package with the answer type of the guide, and beside it a recipe with a task of that type.
 
-    Food is rated with 4 or 5, the mood with 3, and service with 1 or not at all.
+    Food is rated with 4 or 5, and the mood is rated with 3. Service is rated with 1 or is not rated.
     """
     folder = RATINGS.copy(tmp_path_factory.mktemp("copy"))
     toy_run.set_up(folder)

@@ -17,7 +17,7 @@ LOSSES = {"sentiment.ce": 1.2345, "paraphrase.bce": 0.4321, "similarity.mse": 0.
 
 
 def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]:
-    """Returns the live lines in the middle of a run with ``tasks`` tasks that have ordinary names."""
+    """Returns the live lines in the middle of a run. ``tasks`` is the number of its tasks, whose names are ordinary."""
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False)
     one = Display(console)

@@ -1,4 +1,4 @@
-"""The command ``export`` with stock libraries, and the files that every exported folder has."""
+"""The command ``export`` with stock libraries, and the files that every exported folder contains."""
 
 import importlib.machinery
 import json

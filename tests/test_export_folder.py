@@ -1,4 +1,4 @@
-"""The folder of an ONNX export: its list of files, and its script, which splits words as mtbert does."""
+"""The folder of an ONNX export: its list of files, and its script. The script splits words as mtbert does."""
 
 import json
 from pathlib import Path

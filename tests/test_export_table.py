@@ -48,7 +48,7 @@ def table(heading: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def joined(rows: list[tuple[str, ...]], column: int) -> list[tuple[str, ...]]:
-    """Merges all rows that differ only in ``column`` into one row, which has their cells there, joined by commas."""
+    """Merges rows that differ only in ``column`` into one row, where ``column`` holds all cells, joined by commas."""
     found: dict[tuple[str, ...], list[str]] = {}
     for row in rows:
         found.setdefault((*row[:column], *row[column + 1 :]), []).append(row[column])

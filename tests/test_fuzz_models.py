@@ -46,7 +46,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
-    """Returns a copy of ``folder``, which replaces any older copy, with ``value`` in the file ``name``."""
+    """Returns a copy of ``folder`` with ``value`` in the file ``name``. The copy replaces any older copy."""
     shutil.rmtree(to, ignore_errors=True)
     to.mkdir()
     for file in folder.iterdir():

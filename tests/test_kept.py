@@ -34,7 +34,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write(folder: Path, rows: int = ROWS, word: str = "cat", name: str = "pairs.csv") -> Path:
-    """Rows of two texts; the first one has no label, the second no text, and two ids come twice."""
+    """Rows of two texts. The first row lacks a label, the second row lacks a text, and two ids come twice."""
     lines = ["id,first,second,same,lang"]
     for i in range(rows):
         texts = (f"the {WORDS[i % 17]} {i // 4} {word}", "" if i == 1 else f"é {i // 4}")

@@ -36,7 +36,7 @@ def passed(prediction: Tensor, labels: Tensor) -> Pass:
 
 
 def drawn() -> tuple[Tensor, Tensor]:
-    """Returns logits and labels of 40 rows; a third of the labels is missing, and all of the last row."""
+    """Returns logits and labels of 40 rows. A third of the labels and all labels of the last row are missing."""
     rng = np.random.default_rng(0)
     labels = (rng.random((40, 3)) < 0.3).astype(float)
     labels[rng.random((40, 3)) < 1 / 3] = NAN
@@ -45,7 +45,7 @@ def drawn() -> tuple[Tensor, Tensor]:
 
 
 def slow(logits: Tensor, labels: Tensor, of_label: Callable[[Tensor, float, int], Tensor]) -> Tensor:
-    """Returns the mean over rows of the mean over the labels that each has, one label after the other."""
+    """Returns the mean over rows of the mean over the row's known labels, computed one label after the other."""
     total = logits.new_zeros(())
     for row, given in zip(logits, labels.tolist(), strict=True):
         known = [k for k, y in enumerate(given) if not math.isnan(y)]

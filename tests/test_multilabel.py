@@ -26,7 +26,7 @@ GIVEN = np.array([[1, 0, 0], [0, 0, 1], [1, 1, 1], [0, 1, 0]], dtype=float)
 
 
 def drawn(rows: int = 200, missing: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns logits, decisions and labels of random sets, of which a share is missing."""
+    """Returns logits, decisions and labels of random sets. The share ``missing`` of the labels is unknown."""
     rng = np.random.default_rng(0)
     logits_BK = rng.normal(size=(rows, 3))
     labels_BK = (rng.random((rows, 3)) < (0.5, 0.2, 0.05)).astype(float)

@@ -1,4 +1,4 @@
-"""Rows in which the text of a task is empty: this task gives no answer to them, the others do."""
+"""Rows in which the text of a task is empty: this task gives no answer to them, but the other tasks do."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""From a recipe to data sets: what is read, what is held out, and which places messages name."""
+"""From a recipe to data sets: what is read, what is held out, and which places are named in messages."""
 
 from pathlib import Path
 

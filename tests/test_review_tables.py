@@ -20,7 +20,7 @@ WORDS = {"type": "tokens", "inputs": "single", "table": "reviews"}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run over a table; of its tasks, one has weights, one reads a second text, and one tags words."""
+    """A run over a table; one of its tasks has weights, one reads a second text, and one assigns tags to words."""
     folder = tmp_path_factory.mktemp("review")
     toy_run.encoder_folder(folder / "encoder")
     toy_table.write_table(folder / "data")

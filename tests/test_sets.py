@@ -1,4 +1,4 @@
-"""Cells that hold sets of labels: lists, joined names, and a column for each label; and recipes that name them."""
+"""Cells that hold sets of labels (lists, joined names, or a column for each label), and recipes that name them."""
 
 import csv
 import json

@@ -1,7 +1,7 @@
 """A task of sets from recipe to report: trained, saved, scored, asked, resumed bitwise, and studied.
 
-A row is ``good`` if its text has that word, and ``long`` if it has ``runs``; where each label has a column, a fifth of
-the cells says nothing of ``long``.
+A row has the label ``good`` if its text contains the word ``good``, and it has the label ``long`` if its text contains
+the word ``runs``. Where each label has a column, a fifth of the cells of ``long`` are empty.
 """
 
 import csv

@@ -1,4 +1,4 @@
-"""One read of a file gives the columns of all tasks of a table, and each task the rows that it can read."""
+"""One read of a file gives the columns of all tasks of a table, and gives each task the rows that it can read."""
 
 import hashlib
 import json

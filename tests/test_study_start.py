@@ -1,4 +1,4 @@
-"""Starting a study: after a kill at any file operation it resumes and leaves nothing behind; a full disk is named."""
+"""Starting a study: after a kill at any file operation, it resumes and leaves nothing behind. A full disk is named."""
 
 import contextlib
 import errno

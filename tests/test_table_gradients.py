@@ -31,7 +31,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drawn(run: Run, tables: Run, rows: np.ndarray = DRAWN) -> list[TaskRows]:
-    """Returns the examples of each task of ``run`` in these rows; ``tables`` has the same tasks on one table."""
+    """Returns the examples of each task of ``run`` in these rows. In the run ``tables``, the tasks share one table."""
     found = [(run.data[name].train, tables.data[name].train.among(rows)) for name in TASKS if name in run.data]
     if "sts" in run.data:
         found.insert(1, (run.data["sts"].train, np.array([3, 1])))

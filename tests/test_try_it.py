@@ -31,7 +31,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def opened(browser: Any, server: Server) -> Iterator[Visit]:
-    """The page, which must log no error, open no dialog, and ask no other address than its server."""
+    """The page, which must log no error, open no dialog, and send requests only to its server."""
     with visit(browser, server.url, permissions=["clipboard-read", "clipboard-write"]) as one:
         one.tab.locator("#question").wait_for()
         yield one

@@ -1,4 +1,4 @@
-"""Tables with a tag per word: every form and format gives the same rows, and rows that do not fit name their place."""
+"""Tables with a tag per word: every form and format gives the same rows, and errors name the place of a bad row."""
 
 import json
 import re

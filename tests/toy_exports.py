@@ -61,7 +61,7 @@ ENCODERS: Mapping[str, EncoderConfig] = {
 
 
 def tokenizer() -> Tokenizer:
-    """Returns a word-piece tokenizer, in which some words have two pieces and others none that it knows."""
+    """Returns a word-piece tokenizer. It divides some words into two pieces, and does not know others."""
     vocab = {token: i for i, token in enumerate([*SPECIAL, *WORDS, "##s", "##y", "##t", "."])}
     made = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer()

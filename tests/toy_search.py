@@ -13,7 +13,7 @@ COLUMNS = ("query", "right", "wrong", "worse")
 
 
 def rows(number: int, *, wrong: int = 2, seed: int = 0) -> list[tuple[str, ...]]:
-    """Returns rows of a query, its right candidate, and ``wrong`` wrong ones."""
+    """Returns rows of a query, its right candidate, and wrong candidates. ``wrong`` is the number of wrong ones."""
     rng = np.random.default_rng(seed)
 
     def candidate(noun: str) -> str:

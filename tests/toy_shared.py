@@ -42,7 +42,7 @@ def files(folder: Path) -> Path:
 
 
 def raw_recipe(folder: Path, *, missing: float, alike: bool, pairs: bool) -> dict[str, Any]:
-    """Returns a recipe with the three tasks and ``sts``, which has a file of its own; nothing draws dropout."""
+    """Returns a recipe without dropout for the three tasks and for ``sts``. The task ``sts`` has a file of its own."""
     tasks: dict[str, dict[str, Any]] = {
         "stars": {"type": "ordinal", "labels": ["0", "1", "2", "3", "4"], "losses": ["ce", "oll"]},
         "yes": {"type": "binary", "labels": ["0", "1"], "weight": 0.7},
@@ -72,7 +72,7 @@ def run_of(
     pairs: bool = False,
     double: bool = True,
 ) -> Run:
-    """Returns a run in which the three tasks read one table, or with ``alike: false`` a file each.
+    """Returns a run in which the three tasks read one table. If ``alike`` is false, each reads a file of its own.
 
     Args:
         folder: The toy set-up of :func:`files`.

@@ -79,7 +79,7 @@ def _kinds(rng: random.Random) -> list[Callable[[], str]]:
 
 
 def odd_texts(number: int, seed: int = 0) -> Iterator[str]:
-    """Yields texts of up to 40 characters of a few kinds. Every hundredth has one long word."""
+    """Yields texts of up to 40 characters of a few kinds. Every hundredth text contains one long word."""
     rng = random.Random(seed)
     kinds = _kinds(rng)
     for i in range(number):

@@ -66,7 +66,7 @@ def tokenizer(kind: str) -> Tokenizer:
 
 
 def bytes_tokenizer() -> Tokenizer:
-    """Returns a tokenizer of bytes, as RoBERTa has one. It keeps white space and capital letters."""
+    """Returns a tokenizer of bytes, like that of RoBERTa. It keeps white space and capital letters."""
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
     pieces = [*special, "Ġ", *LETTERS, *LETTERS.upper(), *".,!?", "Ġa", "th", "the"]
     merges = [("Ġ", "a"), ("t", "h"), ("th", "e")]
@@ -128,7 +128,7 @@ def set_fitted(made: Predictor, **numbers: Any) -> Predictor:
 
 
 def retop(made: Predictor) -> Predictor:
-    """Gives the tasks' own top layers other weights than the encoder has, and returns the predictor."""
+    """Changes the weights of the tasks' own top layers, so that they differ from the encoder's. Returns ``made``."""
     generator = torch.Generator().manual_seed(2)
     with torch.no_grad():
         for parameter in made.model.tops.parameters():

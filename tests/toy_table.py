@@ -1,4 +1,4 @@
-"""A toy table that three tasks read, some labels of which are missing, and a recipe for it."""
+"""A toy table that three tasks read, and a recipe for it. Some labels in the table are missing."""
 
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ TASKS = {
 def write_table(folder: Path, name: str = "reviews.csv", rows: int = ROWS, seed: int = 0) -> Path:
     """Writes rows with random texts.
 
-    Every third row has no stars, every fourth no spam, every fifth no topics, and every sixth no title. Every sixtieth
-    row has no label at all.
+    Every third row lacks stars, every fourth row lacks spam, every fifth row lacks topics, and every sixth row lacks a
+    title. Every sixtieth row has no label at all.
     """
     rng = np.random.default_rng(seed)
 

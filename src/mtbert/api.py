@@ -227,8 +227,8 @@ def study(
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
-        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` has the reasons for
-        failed runs.
+        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` holds the reasons why
+        runs failed.
 
     Raises:
         ValueError, FileNotFoundError: If the study cannot be used, or if ``out`` already holds something else.

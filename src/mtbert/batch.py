@@ -126,9 +126,9 @@ class Dataset:
 
     Attributes:
         sequences: The token sequences of all rows of the table. If the texts of a row are encoded separately, the tuple
-            has one entry per text; if they are encoded as one sequence, it has a single entry. An entry holds one
-            sequence for each row. Tasks that read the same columns of a table in the same way share one tuple, so that
-            a row is encoded once for all of them.
+            contains one entry per text. If they are encoded as one sequence, it contains a single entry. An entry holds
+            one sequence for each row. Tasks that read the same columns of a table in the same way share one tuple, so
+            that a row is encoded once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
         cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. None if
@@ -169,7 +169,8 @@ class Dataset:
     def labels_in(self, examples: Rows) -> int:
         """Returns how many labels ``examples`` have.
 
-        Each example has one label or, if the task labels words, one for each word that has at least one token.
+        Each example has one label. If the task assigns a label to each word, an example has one label for each word
+        that has at least one token.
         """
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
@@ -220,8 +221,8 @@ TaskRows = tuple[Dataset, Rows]
 class Span:
     """The part of a batch that holds rows of one table. One or several tasks read it.
 
-    A span consists of the batch's sequences from ``first`` up to but not including ``last``, which are sorted by
-    length. Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
+    A span consists of the batch's sequences from ``first`` up to but not including ``last``. These sequences are sorted
+    by length. Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.
     """
 
     first: int
@@ -253,7 +254,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Words:
-    """The words of a batch, for a task that labels words. Words without a token are left out.
+    """The words of a batch, for a task that assigns a label to each word. Words without a token are left out.
 
     Attributes:
         owners: The index of the example that each word is from, ``[W]``, in ascending order.
@@ -289,10 +290,10 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels``, ``example_ids`` and ``amounts`` have an entry for each task. ``clusters`` has an entry only
-    for tasks whose texts have clusters (groups of texts with the same meaning), and ``weights`` only for tasks whose
-    examples have weights. The weights of a task are scaled so that the largest is 1. The amount of a task is the number
-    of its labels or, with weights, the sum of the weights before scaling.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` contain an entry for each task. ``clusters`` contains
+    entries only for tasks whose texts have clusters (groups of texts with the same meaning). ``weights`` contains
+    entries only for tasks whose examples have weights. The weights of a task are scaled so that the largest is 1. The
+    amount of a task is the number of its labels or, with weights, the sum of the weights before scaling.
     """
 
     layout: Layout
@@ -324,12 +325,12 @@ class Output:
         embeddings_MD: The input of the first layer for the tokens of these examples.
         first_SD: The output of the last layer for the first token of each sequence, in the order of the examples. If
             pairs are encoded as two sequences, all first texts come before all second texts.
-        vectors: The input of the head. For a task that labels words, it is a single tensor ``[W, D]``: the output of
-            the last layer for the first token of each word that has a token. For any other task, it is a tuple of
-            tensors ``[B, D]``: the pooled vectors of all first sequences, of all second sequences, and so on. If each
-            example is encoded as one sequence, the tuple has one tensor.
-        prediction: The raw numbers of the head: ``[W, K]`` for a task that labels words, ``[B]`` or ``[B, K]`` for any
-            other task. ``Task.predicts`` says what they mean.
+        vectors: The input of the head. For a task that assigns a label to each word, it is a single tensor ``[W, D]``:
+            the output of the last layer for the first token of each word that has a token. For any other task, it is a
+            tuple of tensors ``[B, D]``: the pooled vectors of all first sequences, of all second sequences, and so on.
+            If each example is encoded as one sequence, the tuple contains one tensor.
+        prediction: The raw numbers of the head: ``[W, K]`` for a task that assigns a label to each word, ``[B]`` or
+            ``[B, K]`` for any other task. ``Task.predicts`` says what they mean.
     """
 
     embeddings_MD: Tensor

@@ -22,7 +22,7 @@ class Shared:
 
     ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. For each of these
     examples, ``places`` says which entry of ``rows`` is the example's row in the table. If a task has an example twice
-    in a batch, ``rows`` has the example's row twice.
+    in a batch, ``rows`` contains the example's row twice.
     """
 
     parts: tuple[TaskRows, ...]
@@ -50,7 +50,8 @@ class Shared:
     def _example(self) -> list[Rows]:
         """A list with one array per task, each as long as ``self.rows``.
 
-        Entry ``i`` is the index of the task's example that comes from ``self.rows[i]``; -1 if there is none.
+        Element ``i`` of a task's array is the index of the task's example from row ``self.rows[i]`` of the table; -1 if
+        the task has no example from this row.
         """
         found = [np.full(len(self.rows), -1) for _ in self.parts]
         for at, (_, examples), places in zip(found, self.parts, self.places, strict=True):
@@ -75,7 +76,7 @@ def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda 
 def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
     """Returns a pair: the union of ``lists`` and, for each list, the indices of its elements in the union.
 
-    An element occurs in the union as often as in the list that has it most often.
+    The union contains an element as many times as the list in which the element is most frequent.
     """
     first = lists[0]
     if all(np.array_equal(first, other) for other in lists[1:]):
@@ -103,9 +104,9 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each data set.
 
-    The batch has a part, called span, for each table. A row that several tasks read is stored once. Labels become
-    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. If a
-    task labels words, there is one number for each word that has at least one token.
+    The batch contains a part, called span, for each table. A row that several tasks read is stored once. Labels become
+    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. If a task
+    assigns a label to each word, there is one number for each word that has at least one token.
 
     Args:
         parts: The examples of each task.
@@ -169,8 +170,8 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
     (:class:`~mtbert.batch.Span`) that holds the sequences of the task.
 
     Args:
-        words: For each example, a number for each word: the position of the word's first token in the sequence of the
-            example, counted from 0; -1 for a word without a token.
+        words: For each example, a number for each word. It is the position of the word's first token in the sequence of
+            the example, counted from 0, or -1 if the word has no token.
         ends: For each sequence of the part, the index of its last token plus 1, ``[sequences]``.
         order: For each example, the index of its sequence in the part.
         device: The device of the batch.
@@ -183,7 +184,7 @@ def _words(words: Ragged, ends: Rows, order: Rows, device: torch.device) -> Word
 
 
 def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -> Place:
-    """Returns a :class:`~mtbert.batch.Place`, which says where a batch holds the sequences and tokens of one task.
+    """Returns a :class:`~mtbert.batch.Place`, which says where in a batch the sequences and tokens of one task are.
 
     Args:
         span: The name of the span: the part of the batch that holds the rows of the task's table.
@@ -246,8 +247,8 @@ def _tokens(
 
     Returns:
         A tuple of three arrays. The first, ``[3, M]``, has three rows: the tokens' ids, segments and positions. The
-        second, ``[S]``, has the index just after the last token of each sequence. The third, ``[S]``, is in the
-        order before sorting: for each sequence, it has the index of the sequence after sorting.
+        second, ``[S]``, holds the index just after the last token of each sequence. The third, ``[S]``, is in the order
+        before sorting: for each sequence, it holds the index of the sequence after sorting.
     """
     starts = np.concatenate([s.offsets[rows] for s in data.sequences])
     lengths = np.concatenate([s.offsets[rows + 1] for s in data.sequences]) - starts

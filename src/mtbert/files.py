@@ -194,7 +194,7 @@ def check_target(file: Path, repair: str) -> None:
 
     Raises:
         ValueError: If the folder of the file does not exist or is not writable, or if the name is taken by something
-            other than a regular file.
+            that is not a regular file.
         OSError: If the name is too long.
     """
     if not file.parent.is_dir():

@@ -1,4 +1,4 @@
-"""Requests to the Hugging Face Hub. Error messages have one line, and do not show the user's token."""
+"""Requests to the Hugging Face Hub. Error messages are one line long, and do not contain the user's token."""
 
 import logging
 import re

@@ -133,7 +133,7 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 def _put_back(found: Path, place: Path, taken: int) -> bool:
     """Renames the locked folder ``found`` to ``place``, and returns whether this succeeded.
 
-    If another process was faster, closes ``taken``, the lock's file descriptor, which releases the lock.
+    If another process was faster, releases the lock by closing its file descriptor ``taken``.
     """
     try:
         found.rename(place)

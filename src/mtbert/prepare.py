@@ -54,10 +54,10 @@ class TableFacts:
 class Prepared:
     """The data of one task, ready for training.
 
-    ``task`` has the settings of the task. If the recipe leaves out the task's labels or range, they are taken from the
-    data. ``table`` has facts about the table that the task reads, and the warnings that concern all tasks of the table.
-    ``warnings`` concern this task alone. ``held_out`` has train rows that are only used to fit the task's threshold and
-    calibration; None if no rows are held out.
+    ``task`` holds the settings of the task. If the recipe leaves out the task's labels or range, they are taken from
+    the data. ``table`` holds facts about the table that the task reads, and the warnings that concern all tasks of the
+    table. ``warnings`` concern this task alone. ``held_out`` holds train rows that are only used to fit the task's
+    threshold and calibration. It is None if no rows are held out.
     """
 
     task: Task

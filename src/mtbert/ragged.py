@@ -106,7 +106,8 @@ def all_values(labels: npt.NDArray[Any] | Ragged) -> npt.NDArray[Any]:
 def concatenated(parts: Iterator[npt.NDArray[Any] | Ragged], rows: int) -> npt.NDArray[Any] | Ragged:
     """Returns the rows of all parts in one array or, if the parts are labels of words, in one :class:`Ragged`.
 
-    ``rows`` is the number of rows in all parts. Only one part at a time is in memory beside the array.
+    ``rows`` is the number of rows in all parts. If the parts are arrays, only one of them at a time is in memory in
+    addition to the result.
     """
     part = next(parts)
     if isinstance(part, Ragged):

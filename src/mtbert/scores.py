@@ -19,7 +19,7 @@ class Scores(Mapping[str, Mapping[str, float]]):
     """The metrics of each task, as in ``scores["reviews"]["accuracy"]``. A notebook shows them as a table.
 
     Attributes:
-        recipe: The recipe of the run, which names the main metric of each task.
+        recipe: The recipe of the run. It names the main metric of each task.
         evaluations: The evaluation of each task: its metrics, the metrics of the best constant answer, and the number
             of examples.
         title: The title of the table: which model was scored, and on what data.

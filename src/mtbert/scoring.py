@@ -235,7 +235,8 @@ def _forward(
     """Runs the model on the rows in ``span``, which several tasks may share.
 
     Returns a dict from task name to the tensors that ``pick`` takes from the model's output for the task. Entry ``i``
-    of a tensor belongs to example ``i`` of the task. If the task labels words, the entries belong to its words.
+    of a tensor belongs to example ``i`` of the task. If the task assigns a label to each word, the entries belong to
+    its words.
     """
     lengths = span.lengths()
     by_length = np.argsort(lengths, kind="stable")
@@ -266,8 +267,8 @@ def _forward(
 def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
     """Returns a prediction for each value of ``words``, in the same order; ``nan`` for a word without a token.
 
-    ``words`` has a row for each example, and in the row a value for each word: -1 if the word has no token. ``part_WK``
-    has a prediction for each word with a token, starting with the words of example ``order[0]``.
+    ``words`` holds a row for each example. The row holds a value for each word, which is -1 if the word has no token.
+    ``part_WK`` has a prediction for each word with a token, starting with the words of example ``order[0]``.
     """
     tokens = words[order]
     places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]

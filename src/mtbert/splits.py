@@ -310,7 +310,7 @@ def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
 
 
 def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
-    """Draws train rows to hold out, and returns their indices into ``rows``, which lists all train rows of the table.
+    """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
 
     Held-out rows share no text with the other rows.
     """

@@ -180,7 +180,7 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns the pooling of the vectors that the task's head reads; ``words`` if the task labels words.
+        """Returns the pooling of the vectors that the task's head reads; ``words`` if the task assigns labels to words.
 
         The pooling is the one that the task sets, or else that of the kind of head, or else ``default``.
         """
@@ -188,12 +188,12 @@ class Task(Settings):
 
     @property
     def has_vectors(self) -> bool:
-        """Whether the head of the task reads vectors of texts. The head of a task that labels words reads none."""
+        """Whether the task's head reads vectors of texts. It reads none if the task assigns a label to each word."""
         return not self.reads_words
 
     @property
     def reads_words(self) -> bool:
-        """Whether the task labels words. If so, the head of the task reads the encoder's output for each word."""
+        """Whether the task assigns a label to each word. If so, its head reads the encoder's output for each word."""
         return self.answer.labels.per == "word"
 
     @property

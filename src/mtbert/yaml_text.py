@@ -137,7 +137,7 @@ class _Reader:
         return value
 
     def value(self, event: Any) -> Any:
-        """Returns the value that begins with the YAML event ``event``. Reads all further events of this value."""
+        """Returns the value whose first YAML event is ``event``. Reads all further events of this value."""
         if isinstance(event, yaml.AliasEvent):
             return self.alias(event)
         self.count(1, event)

@@ -96,7 +96,7 @@ class ThresholdCosine(PredictionKind[Labels]):
         return (prediction > threshold).long().numpy()
 
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
-        """Returns a dict for each example: ``label`` is the chosen class, and ``cosine`` the predicted cosine.
+        """Returns a dict for each example: ``label`` is the chosen class, and ``cosine`` is the predicted cosine.
 
         There are no probabilities, because a cosine gives none.
         """

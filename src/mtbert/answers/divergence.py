@@ -21,8 +21,8 @@ def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False)
     """Returns ``KL(p || q) + KL(q || p)`` for each example, ``[B]``, in nats.
 
     ``p`` is the softmax of ``logits_BK``, and ``q`` is the softmax of ``other_BK``. If ``detached`` is true, no
-    gradient flows through the targets: ``p`` in ``KL(p || q)``, and ``q`` in ``KL(q || p)``. The value stays the same,
-    but the gradient is halved where ``p`` and ``q`` are nearly equal.
+    gradient flows through the targets. The target is ``p`` in ``KL(p || q)``, and it is ``q`` in ``KL(q || p)``. The
+    value stays the same, but the gradient is halved where ``p`` and ``q`` are nearly equal.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)

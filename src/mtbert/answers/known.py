@@ -1,4 +1,4 @@
-"""The table of all answer types that a recipe can name. It has one line for each type."""
+"""The table of all answer types that a recipe can name. It contains one line for each type."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Literal

@@ -118,7 +118,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def read(self, task: TaskFacts, cells: Cells) -> _Labels:
         """Returns the labels in a column of cells.
 
-        A missing label becomes ``nan``. If a task labels words, an empty cell becomes an example without labels.
+        A missing label becomes ``nan``. If the task assigns a label to each word, an empty cell becomes an example
+        without labels.
 
         Raises:
             WrongCell: If a cell cannot be a label.
@@ -170,8 +171,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def occurrences(self, task: TaskFacts, labels: _Labels) -> Array:
         """Returns how often each of the task's classes is a label, ``[K]``.
 
-        If a row can have several labels, returns ``[K, 2]``: how many rows lack each label, and how many have it.
-        The setting ``class_weights: balanced`` of a loss needs these numbers.
+        If a row can have several labels, returns ``[K, 2]``: how many rows lack each label, and how many rows have the
+        label. The setting ``class_weights: balanced`` of a loss needs these numbers.
         """
         raise NotImplementedError(f"Class weights of type '{task.type}' need a method that counts its classes.")
 
@@ -181,8 +182,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def fits(self, task: TaskFacts, decision: Array, labels: _Labels) -> bool:
         """Returns whether ``decision`` has the shape, dtype and values that decisions about some examples must have.
 
-        ``labels`` are the labels of these examples. There is one decision for each example. If the task labels words,
-        there is one for each word instead.
+        ``labels`` are the labels of these examples. There is one decision for each example. If the task assigns a label
+        to each word, there is one decision for each word instead.
         """
 
     @abstractmethod

@@ -28,12 +28,16 @@ def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Lab
 
 
 def _shares(labels_BK: Labels) -> Labels:
-    """Returns for each label the share of rows that have it, ``[K]``. Rows where this is unknown do not count."""
+    """Returns for each label the share of rows with the label, ``[K]``. Rows in which it is unknown do not count."""
     return share((labels_BK == 1).sum(0), (~np.isnan(labels_BK)).sum(0))
 
 
 def by_label(task: TaskFacts, decision_BK: Array, labels_BK: Labels) -> list[OfClass]:
-    """Returns each label's precision, recall, F1 and counts of rows, over the rows in which the label is known."""
+    """Returns a list with the precision, recall and F1 of each label, and with two counts of rows for the label.
+
+    One is the number of rows whose true labels include the label. The other is the number of rows whose answers include
+    the label. Rows in which the label is unknown are left out of all numbers.
+    """
     right_K, said_K, given_K = (part.sum(0) for part in _counted(decision_BK, labels_BK))
     shares = (share(right_K, said_K), share(right_K, given_K), share(2 * right_K, said_K + given_K))
     return [
@@ -103,7 +107,7 @@ def _commonest(labels_BK: Labels) -> Labels:
 
 
 def average_precisions(prediction_BK: Array, labels_BK: Labels) -> list[float]:
-    """Returns the average precision of each label, over the rows in which it is known; 0 if no row has the label."""
+    """Returns the average precision of each label over the rows in which it is known; 0 if no row has the label."""
     from sklearn.metrics import average_precision_score
 
     found = []

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class OfWords(Protocol):
-    """The methods of an answer type that labels words.
+    """The methods of an answer type that assigns a label to each word.
 
     Predictions are ``[W, K]``. If the model makes no prediction for a word, its numbers are ``nan``.
     """

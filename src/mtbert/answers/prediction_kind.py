@@ -53,7 +53,7 @@ class PredictionKind(ABC, Generic[_Labels]):
 
     @property
     def fits(self) -> Fits:
-        """The numbers that a run can fit on held-out rows: a threshold, calibrations, both, or nothing."""
+        """How a run fits the threshold and the calibration for this kind of prediction. By default, it fits neither."""
         return NOTHING_FITTED
 
     @property

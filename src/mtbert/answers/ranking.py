@@ -1,4 +1,4 @@
-"""The answer type for rankings: a query and its candidates, of which the first in the file is the right one.
+"""The answer type for rankings: a query and its candidates. The right candidate is the first one in the file.
 
 A row has text columns for the query, the right candidate, and at least one wrong candidate, but no label column. The
 number of texts takes the place of the label. A head gives each candidate a number, and these numbers order the
@@ -153,8 +153,8 @@ class Cosines(PredictionKind[Labels]):
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns for each example a dict about its candidates, with the keys ``first``, ``ranks`` and ``cosines``.
 
-        ``first`` is the number of the best candidate, counted from 1. The two others are lists with one value for each
-        candidate: its rank, also counted from 1, and its cosine. Candidates with equal cosines keep their order.
+        ``first`` is the number of the best candidate, counted from 1. ``ranks`` and ``cosines`` are lists with the rank
+        of each candidate, also counted from 1, and with its cosine. Candidates with equal cosines keep their order.
         """
         order_BC = prediction.argsort(dim=1, descending=True, stable=True)
         ranks_BC = order_BC.argsort(dim=1) + 1
@@ -194,9 +194,10 @@ def right_rank(ranks_BC: Array, labels_BC: Labels) -> _Ints:
 
 
 def _chance(ranks: int, candidates: int) -> float:
-    """Returns the mean of ``1 / rank`` of the right candidate over all possible orders of ``candidates`` candidates.
+    """Returns the mean of ``1 / rank`` of the right candidate over all possible orders of the candidates.
 
-    In this mean, a rank greater than ``ranks`` contributes 0 instead of ``1 / rank``.
+    ``candidates`` is the number of candidates. A rank greater than ``ranks`` contributes 0 to the mean, and not
+    ``1 / rank``.
     """
     return sum(1 / rank for rank in range(1, ranks + 1)) / candidates
 

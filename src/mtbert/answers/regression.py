@@ -169,7 +169,7 @@ def width(task: TaskFacts) -> float:
 
 
 def at(task: TaskFacts, fraction: _Number) -> _Number:
-    """Returns the score at ``fraction`` of the task's range: fraction 0 is the lowest score, fraction 1 the highest.
+    """Returns the score at ``fraction`` of the task's range: 0 is the lowest score, and 1 is the highest.
 
     For an array of fractions, returns an array of scores.
     """

@@ -1,4 +1,4 @@
-"""Soft labels: a soft label is a distribution over the classes, which comes from votes of annotators or from a file.
+"""Soft labels. Each is a distribution over the classes that comes from votes of annotators or from a file.
 
 A task with ``columns.votes`` or ``columns.shares`` has soft labels. They are float64 rows ``[B, K]`` that sum to 1, in
 the order of the task's classes. For a yes/no task they are shares of ``yes``, ``[B]``. A missing label is ``nan``.
@@ -54,8 +54,8 @@ def most_voted(labels: Labels, *, ordered: bool) -> Labels:
 
     Args:
         labels: The distribution of each example's votes over the classes, ``[B, K]``, or the share of ``yes``, ``[B]``.
-        ordered: Whether the classes have an order. If several classes have the most votes, the one nearest to the mean
-            of the distribution is taken if ``ordered`` is true, and the first one otherwise.
+        ordered: Whether the classes have an order. If so, and several classes have the most votes, the one nearest to
+            the mean of the distribution is taken. If not, the first one is taken.
 
     >>> most_voted(np.array([[0.4, 0.2, 0.4]]), ordered=False), most_voted(np.array([0.5, 0.6]), ordered=False)
     (array([0.]), array([0., 1.]))
@@ -174,8 +174,8 @@ class SoftLabels(LabelKind[Labels]):
     def distribution(self, task: TaskFacts, labels: Labels) -> Distribution:
         """Returns a summary of the soft labels.
 
-        For each class, the summary has the number of rows in which the class is the most voted one. It also has two
-        means over all rows: the mean of the largest share in a label, and the mean of the entropy of a label.
+        For each class, the summary contains the number of rows in which the class is the most voted one. It also
+        contains the means over all rows of the largest share in a label and of the entropy of a label.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(
@@ -322,7 +322,7 @@ def _scaled(parts_BK: Labels) -> Labels:
 def with_soft(
     hard: AnswerType, labels: SoftLabels, predictions: Mapping[str, PredictionKind[Labels]] | None = None
 ) -> AnswerType:
-    """Returns a copy of the answer type ``hard`` that can also read soft labels, which are distributions over classes.
+    """Returns a copy of the answer type ``hard`` that can also read soft labels (distributions over classes).
 
     The field ``soft`` of the copy is the answer type of tasks with soft labels. In it, the arguments ``labels`` and
     ``predictions`` take the place of ``hard.labels`` and ``hard.predictions``. Without the argument ``predictions``,

@@ -106,8 +106,8 @@ class TagLabels(LabelKind[Ragged]):
         """Returns values for the settings ``labels`` and ``splitter``; a setting that the recipe gives is left out.
 
         The value of ``splitter`` is ``unicode``: the model reads texts as they are. The value of ``labels`` is the tags
-        in the train data, in the order in which the model numbers them: BIO tags begin with ``O``, followed by ``B``
-        and ``I`` of each type; other tags are ordered like class names.
+        in the train data, in the order in which the model numbers them. BIO tags begin with ``O``, followed by ``B``
+        and ``I`` of each type. Other tags are ordered like class names.
         """
         found: dict[str, Any] = {"splitter": "unicode"} if task.splitter is None else {}
         if task.labels is not None:
@@ -153,7 +153,7 @@ class TagLabels(LabelKind[Ragged]):
     def distribution(self, task: TaskFacts, labels: Ragged) -> Distribution:
         """Returns the number of entities of each type in the labels.
 
-        If the tags are not BIO tags, each tag counts as a type, and each word as an entity.
+        If the tags are not BIO tags, each tag counts as a type, and each word counts as an entity.
         """
         known = scheme(task.labels or ())
         found = entities(labels.values, labels.offsets, known)
@@ -240,7 +240,7 @@ def _written(task: TaskFacts, cells: Cells) -> Ragged:
 
 @dataclass(frozen=True)
 class TagLogits(OneLogitPerClass[Ragged]):
-    """Predictions ``[W, K]``: for each word, one logit per tag; ``nan`` for a word without a token."""
+    """Predictions ``[W, K]``: for each word, one logit per tag. The logits of a word without a token are ``nan``."""
 
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         known_W = ~prediction.isnan().any(-1)

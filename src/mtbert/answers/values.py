@@ -163,8 +163,8 @@ class Judged:
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
     - ``distance_B``: how far the answer is from the label: in classes, in wrong labels, or in the unit of scores.
     - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
-      nats, or the cross-entropy to a soft label. For a cosine, it is the difference between cosine and threshold, which
-      is negative if the answer is right. For a score, it is ``distance_B``.
+      nats, or the cross-entropy to a soft label. For a cosine, it is the difference between cosine and threshold, with
+      a negative sign if the answer is right. For a score, it is ``distance_B``.
     - ``wrong_B``: whether the answer counts as wrong.
     """
 

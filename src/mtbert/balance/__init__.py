@@ -1,6 +1,6 @@
 """Gradient balancing: methods, such as gradient surgery, that combine the gradients of several tasks into one.
 
-Every method gives the gradient of each task one weight, which depends only on the inner products of the gradients.
+Every method gives the gradient of each task one weight. The weights depend only on the inner products of the gradients.
 There are three steps. :func:`mtbert.balance.gram.gram` computes the matrix of inner products (the Gram matrix), a
 :class:`BalanceSettings` turns it into weights, and :func:`mtbert.balance.gram.combine` adds the weighted gradients.
 Only gradients of shared parameters are combined. Each head or adapter belongs to one task and keeps its own gradient.

@@ -49,9 +49,10 @@ _FORWARDS = (
 
 
 class ByTask:
-    """Collects a separate gradient per task for ``weights``, which must be all trained weights of ``model.encoder``.
+    """Collects a separate gradient per task for the encoder's weights.
 
-    Inside the context :meth:`watching`, these weights get no ``grad``. All other weights get their ``grad`` as usual.
+    ``weights`` must be all trained weights of ``model.encoder``. Inside the context :meth:`watching`, they get no
+    ``grad``. All other weights get their ``grad`` as usual.
     """
 
     def __init__(self, model: Model, weights: Sequence[nn.Parameter]) -> None:
@@ -104,7 +105,7 @@ class ByTask:
             self._owners = None
 
     def gradients(self, task: str) -> list[Tensor | None]:
-        """Returns the gradient of one task: a tensor for each weight; None for a weight that the task does not use."""
+        """Returns the gradient of one task: for each weight a tensor, or None if the task does not use the weight."""
         by_weight: dict[nn.Parameter, Tensor] = {}
         for (name, module, key), gradient in self._found.items():
             if name != task:
@@ -149,7 +150,7 @@ class ByTask:
 
 
 def _gradients(module: Weighted, x_RI: Tensor, gradient_RO: Tensor) -> dict[str, Tensor]:
-    """Returns the gradients of a module's parameters: of its ``weight`` and, if it has one, of its ``bias``.
+    """Returns the gradients of a module's parameters: of its ``weight``, and of its ``bias`` if there is a bias.
 
     ``x_RI`` is the input of the module, and ``gradient_RO`` is the gradient with respect to its output.
     """

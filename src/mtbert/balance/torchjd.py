@@ -37,8 +37,8 @@ class TorchJD(Settings):
     """The balancing methods of torchjd, with their default settings. A zero gradient gets weight 0.
 
     These methods average the gradients, whereas plain addition and PCGrad add them. With T tasks, an average is about T
-    times shorter than a sum, which affects gradient clipping. A fair baseline for these methods is therefore the method
-    ``Mean``, and not plain addition.
+    times shorter than a sum, so gradient clipping changes the average less often. A fair baseline for these methods is
+    therefore the method ``Mean``, and not plain addition.
     """
 
     kind: Literal["torchjd"] = "torchjd"

@@ -63,10 +63,10 @@ class TokenOptions(Roles):
 
 @dataclass(frozen=True)
 class FolderTokens:
-    """The tokens that the JSON files of a folder name.
+    """The special and added tokens in the JSON files of a folder.
 
     Attributes:
-        roles: The tokens with a role, by the key that names it.
+        roles: A dict from a role's key in the files to the token.
         others: Further special tokens.
         numbered: Tokens with the ids that ``file`` gives them, in order of ids.
     """
@@ -78,10 +78,10 @@ class FolderTokens:
 
 
 def folder_tokens(folder: Path, options: TokenOptions, names: Mapping[str, str]) -> FolderTokens:
-    """Returns the tokens that the JSON files of a folder name.
+    """Returns the special and added tokens in the JSON files of a folder.
 
     As in transformers, ``special_tokens_map.json`` and ``added_tokens.json`` count only if ``tokenizer_config.json``
-    has no ids of added tokens.
+    contains no ids of added tokens.
     """
     decoder = options.added_tokens_decoder
     named = [options] if decoder is not None else [options, read_options(folder / "special_tokens_map.json", Roles)]
@@ -101,7 +101,7 @@ def folder_tokens(folder: Path, options: TokenOptions, names: Mapping[str, str])
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """Returns the ids in ``added_tokens.json``, by token; none if there is no such file."""
+    """Returns a dict from token to id, as in ``added_tokens.json``. It is empty if there is no such file."""
     value = json_files.read_json(file, FETCH) if os.path.lexists(file) else {}
     if (
         not isinstance(value, dict)
@@ -114,7 +114,7 @@ def _numbers(file: Path) -> dict[str, int]:
 
 
 def add_tokens(file: Path, tokenizer: Tokenizer, special: list[str], given: FolderTokens) -> None:
-    """Adds special and added tokens. Those that the vocabulary lacks get the ids behind it, in order.
+    """Adds special and added tokens. Tokens that the vocabulary lacks get the ids behind the vocabulary, in order.
 
     Raises:
         ValueError: If the token that begins or ends a text has no id of its own, or if a token does not get the id that

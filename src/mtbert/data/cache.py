@@ -39,7 +39,7 @@ BYTES_AT_ONCE = 2**20  # bytes that are hashed or copied at a time
 
 @dataclass(frozen=True)
 class Kept:
-    """Named arrays, and named small JSON values, which are called notes.
+    """Named arrays, and notes (small JSON values with names).
 
     Arrays that were read from a file are memory-mapped and read-only, and ``digests`` holds the SHA-256 of each of
     them.
@@ -142,7 +142,8 @@ def kept(
         kind: The kind of data, such as ``table``. It is an item of ``ENTRY_KINDS`` without the dot.
         depends_on: Everything that determines the arrays, as JSON values.
         make: A function that adds the arrays to the :class:`Spool` it is given. It may be called twice.
-        check: A function that raises a ValueError if arrays from the cache cannot be used, which are then made again.
+        check: A function that raises a ValueError if arrays from the cache cannot be used. The arrays are then made
+            again.
         keep: Whether to use the cache. If false, the arrays are made in memory.
     """
     if keep:

@@ -40,9 +40,9 @@ def clusters(examples: Examples, positives: bool) -> Ints:
 def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
     """Returns an array with the cluster index of each text in a table, ``[size, texts]``.
 
-    The array has a row for each row of the table. Its columns are the texts of the first task, then those of the second
-    task, and so on. Texts in one cluster are equal or mean the same. Texts of different tasks are never in one cluster.
-    In a row that a task does not read, each text has a cluster of its own.
+    The array holds a row for each row of the table. Its columns are the texts of the first task, then the texts of the
+    second task, and so on. Texts in one cluster are equal or mean the same. Texts of different tasks are never in one
+    cluster. In a row that a task does not read, each text has a cluster of its own.
 
     Args:
         size: The number of rows in the table.

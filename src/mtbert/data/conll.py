@@ -1,9 +1,9 @@
 """Reading CoNLL files: a word and its tags on each line, and a blank line between texts.
 
-The fields of a line are separated by tabs, or by spaces if the first line has no tab. The first field is the word, and
-goes to the column ``text``. The last field is its tag, and goes to the column ``label``. A field between them goes to
-the column whose name is the number of the field, counted from 1. Each text becomes one record, and each of its values
-is a list with one item per word. Lines that begin with ``-DOCSTART-`` are skipped.
+The fields of a line are separated by tabs, or by spaces if the first line has no tab. The first field is the word. It
+goes to the column ``text``. The last field is the word's tag. It goes to the column ``label``. Any field between these
+two goes to the column whose name is the number of the field, counted from 1. Each text becomes one record, and each of
+its values is a list with one item per word. Lines that begin with ``-DOCSTART-`` are skipped.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ def conll_records(
 ) -> tuple[Sequence[str], Iterator[Record]]:
     """Returns a pair: the names of all columns, and a record for each text.
 
-    A record has the number of the text's first line, and the text's values in the ``wanted`` columns. If ``every`` is
-    true, the record has the values in all columns.
+    A record contains the number of the text's first line, and the text's values in the ``wanted`` columns. If ``every``
+    is true, it contains the values in all columns.
 
     Raises:
         ValueError: If the file is empty. Iterating over the records also raises it, if a line has more or fewer fields

@@ -35,8 +35,8 @@ class Tokens:
 class TableData:
     """The texts of a table, which several tasks can read.
 
-    ``train`` holds the columns of texts of the train rows, and ``dev`` those of the dev rows. A column is held only
-    once, even if several tasks read it. ``warnings`` are warnings about the table that arose while it was read.
+    ``train`` holds the columns of texts of the train rows, and ``dev`` holds those of the dev rows. A column is held
+    only once, even if several tasks read it. ``warnings`` are about the table, and come from reading it.
     """
 
     name: str
@@ -54,10 +54,10 @@ class TableData:
 class TaskData:
     """The data of a task, from which a report is made before training.
 
-    ``passes`` is how often the whole run goes through the train examples. ``tokens`` has the token statistics of train
-    and of dev. ``warnings`` are those from reading the data. ``table`` describes the table that the task reads; tasks
-    of the same table share one object. ``table`` is None for a task with files of its own. ``held_out`` is the number
-    of train examples that are held out to fit thresholds and calibration; ``train`` does not contain them.
+    ``passes`` is how often the whole run goes through the train examples. ``tokens`` holds statistics of the tokens in
+    train and in dev. ``warnings`` are those from reading the data. ``table`` describes the table that the task reads;
+    tasks of the same table share one object. ``table`` is None for a task with files of its own. ``held_out`` is the
+    number of train examples that are held out to fit thresholds and calibration; ``train`` does not contain them.
     """
 
     task: Task

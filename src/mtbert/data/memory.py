@@ -72,7 +72,7 @@ class MemoryRows:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with the path of each file replaced by the name of the table that it holds."""
+        """Returns ``text`` with the path of each file replaced by the name of the table in this file."""
         for file, name in self.names.items():
             text = text.replace(file, name)
         return text
@@ -141,8 +141,9 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     """Returns a pair for each column: its key in a recipe, such as ``text``, and the column settings of one task.
 
-    The task is one that reads the column. If several tasks do, a task that labels words is preferred for a column of
-    texts, and a task whose cells hold no lists of labels is preferred for a column of labels.
+    The task is one that reads the column. If several tasks read it, the choice depends on the column. For a column of
+    texts, a task that assigns a label to each word is preferred. For a column of labels, a task whose cells hold no
+    lists of labels is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]
@@ -237,7 +238,7 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
 
 
 def _plain(value: Any) -> Any:
-    """Converts a cell: NumPy values to Python values, tuples to lists, and missing values to None."""
+    """Converts a cell: NumPy values become Python values, tuples become lists, and missing values become None."""
     if isinstance(value, str):
         return value
     if isinstance(value, np.generic | np.ndarray):

@@ -27,17 +27,17 @@ MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a la
 class Reader:
     """Makes one source table from the records of one or more files.
 
-    The table has each column that at least one of its tasks reads. Call :meth:`read` for each file, and :meth:`table`
+    The table holds each column that at least one of its tasks reads. Call :meth:`read` for each file, and :meth:`table`
     at the end.
 
     Args:
         each: The column settings of each task. All tasks have the same id column.
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
-        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. The table has
-            their texts, unchecked, but not their labels; :class:`Others` says which labels they have.
-        words: Text columns whose cells may be lists of words. The text columns of tasks that label words need not be
-            named here.
+        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. The table holds
+            the texts of these records, unchecked, but not the labels. :class:`Others` says which labels they have.
+        words: Text columns whose cells may be lists of words. The text columns of tasks that assign a label to each
+            word need not be named here.
         gaps: Whether a text may be empty in data without labels. In data with labels, a text may always be empty.
     """
 

@@ -17,7 +17,7 @@ def separated_records(
 ) -> tuple[int, Sequence[str], Iterator[Record]]:
     """Returns three values: the line number of the header, the names of all columns, and an iterator over the rows.
 
-    A row has the values of the ``wanted`` columns, or of all columns if ``every`` is true.
+    A row holds the values of the ``wanted`` columns, or of all columns if ``every`` is true.
 
     Raises:
         ValueError: If there is no header. The iterator also raises it if a row is damaged.

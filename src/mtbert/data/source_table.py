@@ -29,10 +29,10 @@ class Reading:
     Attributes:
         texts: The indices of the task's text columns in the ``texts`` of the source table.
         labels: The index of the task's column of labels in the ``labels`` of the source table.
-        named: The names that the label columns have in the file.
-        weight: The index of the task's column of weights in the ``labels`` of the source table, which holds columns of
-            labels and columns of weights; None if the task has no weights.
-        weighted: The name that the column of weights has in the file; None if the task has no weights.
+        named: The names of the label columns in the file.
+        weight: The index of the task's column of weights in the ``labels`` of the source table. Columns of weights and
+            columns of labels are stored there together. None if the task has no weights.
+        weighted: The name of the column of weights in the file; None if the task has no weights.
     """
 
     texts: tuple[int, ...]
@@ -49,8 +49,8 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple
         each: The column settings of each task.
 
     Returns:
-        A triple: the names of the text columns; the groups of columns that give a label or a weight; and a
-        :class:`Reading` for each task, with indices into both lists.
+        Three lists. The first holds the names of the text columns. The second holds the groups of columns that give a
+        label or a weight. The third holds a :class:`Reading` for each task, with indices into the first two lists.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))

@@ -13,8 +13,8 @@ _Column = TypeVar("_Column")
 def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
     """Returns the text columns that link rows: rows with a text in common in these columns must stay in the same split.
 
-    These are all columns except the wrong candidates of a ranking, which may occur in any row. In a ranking,
-    ``columns`` are the query, the right candidate, and the wrong ones, in this order.
+    These are all columns except those of the wrong candidates of a ranking: a wrong candidate may occur in any row. In
+    a ranking, ``columns`` are those of the query, the right candidate, and the wrong candidates, in this order.
     """
     return columns[:2]
 

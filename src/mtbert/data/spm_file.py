@@ -164,7 +164,11 @@ def _trainer(part: bytes) -> bool:
 
 
 def _normalizer(part: bytes) -> tuple[bytes, bool, bool]:
-    """Returns the table of characters, whether there is a dummy prefix, and whether extra spaces are removed."""
+    """Returns three values that say how a SentencePiece model prepares a text.
+
+    They are the compiled table by which characters are replaced, whether a space is put before the text, and whether
+    extra spaces are removed.
+    """
     name, table = b"", b""
     for number, form, value in _fields(part):
         if number == 1:
@@ -187,7 +191,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
     """Yields the number, the form and the value of each field of a message.
 
     Raises:
-        ValueError: If the message ends inside a field, or has a form that no field of SentencePiece has.
+        ValueError: If the message ends inside a field, or if SentencePiece does not use the form of a field.
     """
     at, end = 0, len(message)
     while at < end:
@@ -224,7 +228,7 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _numbers(part: bytes, defaults: Mapping[int, int]) -> dict[int, int]:
-    """Returns the values of the fields in ``defaults``, by their numbers, with the defaults of missing ones."""
+    """Returns a dict from the number of each field in ``defaults`` to its value. A missing field gets its default."""
     found = dict(defaults)
     for number, form, value in _fields(part):
         if number in found:

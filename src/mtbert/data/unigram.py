@@ -1,17 +1,17 @@
 """Tokenizers from the SentencePiece model of a folder that has no ``tokenizer.json``: DeBERTa-v2, XLM-R and CamemBERT.
 
-A text gets the ids that the SentencePiece library gives it, and special tokens are found in it first, as transformers
-does. The tokenizers library lacks two things that SentencePiece does when it replaces characters:
+A text gets the ids that the SentencePiece library gives it. As in transformers, special tokens are found in the text
+first. The tokenizers library and SentencePiece differ in two ways when they replace characters:
 
-- SentencePiece replaces the longest run of characters that its table has. The library replaces single characters, or a
-  character with all its marks by what the shortest run in the table says, so ``½́`` would lose its mark. Here, each mark
-  is first separated from what is before it, so single characters are replaced, and letters and marks are composed
-  afterwards.
-- SentencePiece composes a letter with the marks behind it, and never changes the order of marks. Unicode's NFC does, so
-  it gets a letter with one mark at a time.
+- SentencePiece replaces the longest run of characters that is in its table. The library replaces single characters, or
+  it replaces a character and all of its marks by the replacement of the shortest run in the table, so ``½́`` would lose
+  its mark. Here, each mark is first separated from the character before it. Single characters are then replaced, and
+  letters and marks are composed afterwards.
+- SentencePiece composes a letter with the marks behind it, and never changes the order of marks. Unicode's NFC may
+  change the order, so NFC gets a letter with only one mark at a time.
 
-One difference remains: if the text has a letter that is composed already, such as ``ê``, and another mark behind it,
-then both are composed here, but not by SentencePiece.
+One difference remains: if a text contains a letter that is composed already, such as ``ê``, and another mark behind the
+letter, both are composed here, but SentencePiece does not compose them.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.
@@ -57,12 +57,12 @@ class _Layout:
     """How a family of encoders numbers and uses the pieces of a SentencePiece model.
 
     Attributes:
-        replaced: The model's first pieces, which have no ids in this family.
-        first: Tokens in front of the other pieces.
-        last: Tokens behind the pieces.
-        unknown: The token for unknown characters; None if it is the model's own piece.
-        roles: The names of other special tokens, by their roles.
-        pair: The template of a pair of texts. A single text has the first three parts.
+        replaced: The model's first pieces. They are left out, and the tokens in ``first`` take their place.
+        first: Tokens that are numbered before the pieces.
+        last: Tokens that are numbered after the pieces.
+        unknown: The token for unknown characters; None if the model's own piece for unknown characters is used.
+        roles: A dict from role, such as ``cls_token``, to special token. The files of a folder may name other tokens.
+        pair: The template of a pair of texts. The template of a single text consists of the first three parts.
     """
 
     replaced: tuple[str, ...]
@@ -100,7 +100,7 @@ def deberta(folder: Path) -> Tokenizer:
 def xlm_r_or_camembert(folder: Path) -> Tokenizer:
     """Returns the tokenizer that the ``sentencepiece.bpe.model`` of an XLM-R or CamemBERT folder describes.
 
-    The two families number the pieces differently, and ``config.json`` says which of them it is.
+    The two families number the pieces differently, and ``config.json`` says which family it is.
     """
     file, layouts = folder / "config.json", {"xlm-roberta": _XLM_R, "camembert": _CAMEMBERT}
     config = json_files.read_json(file, FETCH)
@@ -154,7 +154,7 @@ def _vocab(file: Path, spm: SpmModel, layout: _Layout) -> list[tuple[str, float]
 
 
 def _normalizer(spm: SpmModel, lowercase: bool) -> normalizers.Normalizer:
-    """Returns the steps that make of a text the string of which pieces are cut."""
+    """Returns the steps that prepare a text before it is divided into pieces."""
     steps: list[normalizers.Normalizer] = [normalizers.Lowercase()] if lowercase else []
     if spm.table:
         # Without the first step, the library loses count of characters that are removed at the beginning.

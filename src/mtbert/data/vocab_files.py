@@ -98,7 +98,7 @@ def byte_level(folder: Path) -> Tokenizer:
 
 
 def known_tokens(file: Path, vocab: dict[str, int], *tokens: str) -> tuple[str, ...]:
-    """Returns ``tokens`` unchanged, after checking that the vocabulary has each of them."""
+    """Returns ``tokens`` unchanged, after checking that each of them is in the vocabulary."""
     for token in tokens:
         if token not in vocab:
             raise ValueError(f"{file}: has no {token} among {len(vocab)} tokens. {FETCH}")
@@ -106,7 +106,7 @@ def known_tokens(file: Path, vocab: dict[str, int], *tokens: str) -> tuple[str, 
 
 
 def read_options(file: Path, kind: type[_Options]) -> _Options:
-    """Returns the keys of a JSON file that ``kind`` knows; the defaults of ``kind`` if there is no such file."""
+    """Returns the settings in a JSON file as an instance of ``kind``; the defaults if there is no such file."""
     if not os.path.lexists(file):
         return kind()
     value: Any = json_files.read_json(file, FETCH)

@@ -123,7 +123,7 @@ class WordReader:
     one tag for each word. In the second, a row gives an ordinary text, and the places of the entities in it.
 
     Attributes:
-        given: Whether the rows have the first form; None as long as no row has shown it.
+        given: Whether the rows have the first form. None until a row has shown which form the rows have.
     """
 
     def __init__(self) -> None:

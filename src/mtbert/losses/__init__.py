@@ -58,8 +58,8 @@ class Pass:
 
     ``labels`` are float32: class indices, zeros and ones, scores mapped to [0, 1], or distributions over classes. Their
     shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. A loss draws its random numbers from ``generator``.
-    ``masks`` is a state of ``generator``: the state before the dropout masks of the first layer were drawn. ``weights``
-    are the weights of the examples, ``[B]``; None if all count the same.
+    ``masks`` is the state of ``generator`` before the dropout masks of the first layer were drawn. ``weights`` are the
+    weights of the examples, ``[B]``; None if all count the same.
     """
 
     model: Model
@@ -73,7 +73,7 @@ class Pass:
     weights: Tensor | None = None
 
     def mean(self, losses_B: Tensor) -> Tensor:
-        """Returns the mean of ``losses_B`` over the examples, which is a weighted mean if the examples have weights.
+        """Returns the mean of ``losses_B`` over the examples. If the examples have weights, it is a weighted mean.
 
         With weights ``w``, the result is ``sum(w * losses) / sum(w)``, or 0 if all weights are 0. A loss that is a mean
         over examples must compute the mean with this method. Otherwise it would ignore the weights.
@@ -119,7 +119,7 @@ class Pass:
 
         All generators from this method start in the same state, so all repetitions have the same dropout masks as each
         other. If :attr:`repeats` is true, a repetition also gives the same numbers as the original forward pass. If it
-        is false, the repetitions have other dropout masks than the original.
+        is false, the dropout masks of the repetitions differ from those of the original forward pass.
         """
         import torch
 
@@ -194,7 +194,7 @@ LossSettings = Plain | Own | Averaged
 
 @runtime_checkable
 class ClassWeighted(Plain, Protocol):
-    """The settings of a loss that weights examples by their class."""
+    """The settings of a loss in which the weight of an example depends on its class."""
 
     @property
     def class_weights(self) -> Literal["balanced"] | tuple[float, ...] | None: ...

@@ -3,7 +3,7 @@
 Source: the second half of SMART, in Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural
 Language Models through Principled Regularized Optimization", ACL 2020: ``mu * mean of l(f(x; theta), f(x; theta_ema))``
 with ``mu = 1``. Here ``l`` is a divergence between two predictions, ``theta`` are the weights of the model, and
-``theta_ema`` their averages. The package smart-pytorch does not include this half.
+``theta_ema`` are the averages of these weights. The package smart-pytorch does not include this half.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The table of all losses that a recipe can name. It has one line for each loss."""
+"""The table of all losses that a recipe can name. It contains one line for each loss."""
 
 from mtbert.kinds import Kinds
 

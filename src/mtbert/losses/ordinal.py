@@ -2,8 +2,8 @@
 
 Source: Castagnos, Mihelich and Dognin, "A Simple Log-based Loss Function for Ordinal Text Classification", COLING 2022.
 The authors' code computes ``log(1 - p)`` directly and gets ``nan`` once the logit of the right class is about 17 higher
-than the others. The function ``_log_not`` below stays finite there. The sum of this loss and cross-entropy, which is
-``losses: [ce, oll]`` in a recipe, is also called CEOLL.
+than the others. The function ``_log_not`` below stays finite there. The sum of this loss and cross-entropy is also
+called CEOLL. In a recipe, it is written ``losses: [ce, oll]``.
 
 Dimension key: B examples, K classes.
 """

@@ -104,8 +104,9 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
     In a ranking, these are all rows. In a task of pairs, they are the rows with label 1, and ``C`` is 1.
 
     Returns:
-        The vectors of the queries, ``[B, D]``; the vectors of the candidates, the right one first, ``[B, C, D]``; and a
-        number for each text, the query first, ``[B, 1 + C]``. Equal numbers mean equal texts.
+        First, the vectors of the queries, ``[B, D]``. Second, the vectors of the candidates, with the right candidate
+        in front, ``[B, C, D]``. Third, a number for each text, with the query in front, ``[B, 1 + C]``. Equal numbers
+        mean equal texts.
     """
     import torch
 

@@ -2,9 +2,10 @@
 
 Source: Gao, Yao and Chen, "SimCSE: Simple Contrastive Learning of Sentence Embeddings", 2021. The supervised form is
 ``-log(exp(sim(h_i, h_i+) / t) / sum_j exp(sim(h_i, h_j+) / t))``, where ``h_i`` is the vector of a sentence, ``h_i+``
-the vector of its paraphrase, ``sim`` the cosine, and ``t`` the temperature. For a ranking task, the sum also has a term
-for each wrong candidate (a hard negative). The supervised form equals :func:`mtbert.losses.ranking.ranking` with scale
-``1 / t``. In the unsupervised form, ``h_i+`` is a second vector of the same sentence, and there are no hard negatives.
+is the vector of its paraphrase, ``sim`` is the cosine, and ``t`` is the temperature. For a ranking task, the sum also
+has a term for each wrong candidate (a hard negative). The supervised form equals :func:`mtbert.losses.ranking.ranking`
+with scale ``1 / t``. In the unsupervised form, ``h_i+`` is a second vector of the same sentence, and there are no hard
+negatives.
 
 Dimension key: B examples, C candidates of a row, T texts of an example, S sentences (T of each example), D width.
 """

@@ -2,9 +2,9 @@
 
 Source: Jiang et al., "SMART: Robust and Efficient Fine-Tuning for Pre-trained Natural Language Models through
 Principled Regularized Optimization", ACL 2020. For each example, the paper maximises ``l(f(x), f(x'))`` over all ``x'``
-with ``|x' - x| <= radius``. Here ``x`` are the embeddings, ``f(x)`` is the prediction for them, and ``l`` a divergence.
-The mean of these maxima is added to the task's loss with a weight ``lambda_s``. The package smart-pytorch computes
-something else. Both versions are implemented here, see :class:`Smart`.
+with ``|x' - x| <= radius``. Here ``x`` are the embeddings, ``f(x)`` is the prediction for them, and ``l`` is a
+divergence. The mean of these maxima is added to the task's loss with a weight ``lambda_s``. The package smart-pytorch
+computes something else. Both versions are implemented here, see :class:`Smart`.
 
 Dimension key: M tokens of the task, S sequences, D width, B examples.
 """
@@ -44,8 +44,8 @@ def adversary(
     """Returns noise, ``[M, D]``, that moves ``f(x_MD + noise)`` away from ``clean``. It has no autograd graph.
 
     The noise starts as Gaussian noise and is then changed in a few steps. Each step computes ``g``, the gradient of the
-    sum of ``apart`` over all examples, with respect to the noise. The change depends on ``mode``; ``|g|_inf`` is the
-    largest absolute value in ``g``:
+    sum of ``apart`` over all examples, with respect to the noise. In the following formulas, ``|g|_inf`` is the largest
+    absolute value in ``g``. The change depends on ``mode``:
 
     - ``reference``: ``noise <- n / (|n|_inf + 1e-6)`` with ``n = noise + step_size * g``, separately for each token.
       The largest element of a token's noise is therefore about 1, whatever the settings are.
@@ -102,7 +102,7 @@ def _largest(gradient_MD: Tensor, offsets_S: Tensor) -> Tensor:
 class Smart(Settings):
     """The mean divergence between the predictions with and without adversarial noise on the embeddings.
 
-    The noise is added to the input of the first layer, which is the sum of the embeddings after normalisation and
+    The noise is added to the input of the first layer. This input is the sum of the embeddings after normalisation and
     dropout (for ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer
     back in as word embeddings, so that positions and segments are added twice. There are two modes:
 
@@ -114,8 +114,8 @@ class Smart(Settings):
       Even so, the mode has hardly any effect.
 
     For a task that predicts scores, the squared error replaces the KL divergences. In mode ``reference``, no gradient
-    flows through the target of this error, which halves its gradient. The default weight ``lambda_s`` is 0.02, as in
-    the README of smart-pytorch; MT-DNN uses 1.
+    flows through the target of the squared error, so the gradient of the error is halved. The default weight
+    ``lambda_s`` is 0.02, as in the README of smart-pytorch; MT-DNN uses 1.
 
     By default, the passes with and without noise have the same dropout masks, because different masks would change the
     predictions more than the noise does. With ``shared_masks: false``, each pass has masks of its own, as in the

@@ -59,7 +59,7 @@ class Groups:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
         rounded: Whether to round shapes up, so that compiled kernels can be reused. If true, sequences are padded to a
-            multiple of ``STEP`` tokens, and the whole batch to a multiple that :func:`multiple` computes.
+            multiple of ``STEP`` tokens, and the whole batch is padded to a multiple that :func:`multiple` computes.
     """
 
     layout: Layout

@@ -75,7 +75,7 @@ def find_encoder(path: str, check: Callable[[Path], object] = lambda config: Non
 
 
 def _local(path: str) -> Path | None:
-    """Returns the folder ``path``; None if there is none, and ``path`` may be a hub id.
+    """Returns the folder ``path``; None if there is no such folder, and ``path`` may be a hub id.
 
     Raises a FileNotFoundError if it cannot be a hub id either.
     """

@@ -66,7 +66,7 @@ class EncoderConfig:
 
 
 class Encoder(nn.Module):
-    """The encoder: embeddings, transformer layers, and a final norm and a pooler if its family has them.
+    """The encoder: embeddings, transformer layers, and, depending on the family, a final norm and a pooler.
 
     Every parameter belongs to a Linear, LayerNorm or Embedding. A forward pass consists of two calls, :meth:`embed` and
     :meth:`encode`, so that adversarial losses can perturb the embeddings in between.
@@ -119,7 +119,8 @@ class Encoder(nn.Module):
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             groups: The sequences of the batch, in groups for attention.
             generator: Draws the dropout masks; None for no dropout.
-            adapter: A function whose result is added in each layer, see :data:`Adapter`. None if nothing is added.
+            adapter: A function whose result is added in each layer, see :data:`Adapter`. If it is None, nothing is
+                added.
             rows: The result of :meth:`by_distance`; None to compute it here.
             first_only: Whether to return the output only for the first token of each sequence, ``[S, D]``.
         """
@@ -135,7 +136,7 @@ class Encoder(nn.Module):
         rows: ByDistance | None,
         layers: int,
     ) -> Tensor:
-        """Returns the output of the lowest ``layers`` layers for all tokens, ``[N, D]``.
+        """Returns the output of the encoder's lowest layers for all tokens, ``[N, D]``. ``layers`` is their number.
 
         A :class:`Top` continues from this output. ``rows`` is the result of :meth:`by_distance`. For all other
         arguments, see :meth:`encode`.

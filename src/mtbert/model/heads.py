@@ -79,9 +79,9 @@ class LinearHead(nn.Module):
 class CosineHead(nn.Module):
     """A head without weights, whose predictions are cosine similarities in float32.
 
-    For a pair, the prediction is the cosine of its two vectors. If ``several`` is true, the prediction has the cosine
-    of the first vector (the query) with each of the others (the candidates). Cosines are not clamped at 0, because
-    clamped values have no gradient. The ``threshold`` of a binary task is 0.5 until it is fitted.
+    For a pair, the prediction is the cosine of its two vectors. If ``several`` is true, the prediction holds the cosine
+    of the first vector (the query) with each of the other vectors (the candidates). Cosines are not clamped at 0,
+    because clamped values have no gradient. The ``threshold`` of a binary task is 0.5 until it is fitted.
     """
 
     def __init__(self, fitted: Sequence[FittedName], *, several: bool = False) -> None:

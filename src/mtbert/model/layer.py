@@ -191,5 +191,9 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that are applied to every token, even if only the first token's output is computed."""
+        """Returns the parameters that are applied to all tokens, even if ``first_only`` is true in :meth:`forward`.
+
+        The attention of a first token reads the keys and values of all tokens. These parameters are therefore those of
+        the norm before the attention, and those of queries, keys and values.
+        """
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

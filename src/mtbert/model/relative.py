@@ -1,7 +1,7 @@
 """Relative positions: a part of each attention score depends on the distance between the two tokens.
 
-The encoder has one table for all of its layers. Once in a forward pass, the table gives a row for each distance that
-occurs (:class:`ByDistance`), and each group of sequences takes the rows that it needs.
+The encoder has one table for all of its layers. Once in a forward pass, a row is taken from the table for each distance
+that occurs (:class:`ByDistance`). Each group of sequences then uses the rows that it needs.
 
 Dimension key: R distances, W width of a row, G sequences of a group, L length of its longest sequence, H heads, E width
 of a head, Q queries: L, or 1 if only the first token is computed.
@@ -32,8 +32,8 @@ class Distances:
         values_R: The distances, in ascending order.
         zero: The index of distance 0 in ``values_R``. If the distances are repeated for each span of the batch, a dict
             from the name of each span to the index of its distance 0.
-        spans: The part of ``values_R`` that belongs to each span; empty if the distances are not repeated for each
-            span.
+        spans: A dict from the name of each span to its part of ``values_R``; empty if the distances are not repeated
+            for each span.
     """
 
     values_R: Tensor
@@ -71,8 +71,8 @@ class ByDistance:
     Attributes:
         values_R: The distances.
         rows_RW: The row of each distance.
-        zero: The index of the row of distance 0. If there is a row for each distance and span, a dict from the name of
-            each span to the index of its row of distance 0.
+        zero: The index of the row of distance 0. If each span has rows of its own, a dict from the name of each span to
+            the index of its row of distance 0.
         scores_of: A function that takes this object and the groups of a batch. It returns a function that each layer
             calls, see :data:`~mtbert.model.layer.ScoresOf`.
     """
@@ -83,7 +83,7 @@ class ByDistance:
     scores_of: Callable[["ByDistance", Groups], ScoresOf]
 
     def only(self, span: str) -> "ByDistance":
-        """Returns the rows for a part of the batch that has sequences of one span alone."""
+        """Returns the rows for a part of the batch that contains the sequences of one span only."""
         return self if isinstance(self.zero, int) else replace(self, zero=self.zero[span])
 
     def middle(self, group: Group) -> Tensor:
@@ -95,12 +95,12 @@ class ByDistance:
 
 
 class RelativeBias(nn.Module):
-    """A learned bias for each head and distance, which is added to the attention scores of all layers.
+    """A learned bias for each head and distance. It is added to the attention scores of all layers.
 
     Args:
         heads: The number of heads.
         buckets: The number of rows of the table.
-        bucket: A function from distances to rows of the table; large distances share a row.
+        bucket: A function from distances to rows of the table; several large distances are mapped to the same row.
     """
 
     def __init__(self, heads: int, buckets: int, bucket: Callable[[Tensor], Tensor]) -> None:

@@ -17,9 +17,9 @@ def unfilled(config: EncoderConfig) -> Encoder:
 
 
 class _NoDraw(TorchFunctionMode):
-    """Makes ``nn.init.normal_`` do nothing, for tensors on the device "meta", which have shapes but no values.
+    """Makes ``nn.init.normal_`` do nothing. Tensors on the device "meta" have shapes but no values to draw.
 
-    On this device, ``normal_`` would make torch import its compiler, which takes about a second.
+    For these tensors, ``normal_`` would make torch import its compiler. The import takes about a second.
     """
 
     def __torch_function__(

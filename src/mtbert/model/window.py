@@ -1,7 +1,7 @@
 """Local attention: each token attends to the tokens of its sequence that are at most ``window`` positions away.
 
 Long sequences are divided into blocks of ``window`` tokens. The keys that the queries of a block attend to lie in the
-block and in its two neighbours, so memory and time grow linearly with the length of the sequence.
+block and in its two neighbours, so memory and time are proportional to the length of the sequence.
 
 Dimension key: S sequences, H heads, R = S * H, L tokens of a sequence, E width of a head, W window, C blocks of a
 sequence.
@@ -26,7 +26,8 @@ class Mix(Protocol):
             v: Values, of the shape of ``k``.
             hidden: A mask that is true where a query must not attend to a key, with dimensions that can be expanded to
                 ``[*shape, queries, keys]``; None for no mask.
-            shape: The sizes that ``rows`` is the product of: sequences, heads, and blocks if there are any.
+            shape: The sizes whose product is the number of rows: that of sequences, that of heads, and that of blocks
+                if there are any.
         """
 
 
@@ -68,7 +69,7 @@ def mix_blocks(
 def _neighbours(x_RLE: Tensor, window: int) -> Tensor:
     """Returns, for every block but the first and the last, its rows between those of its two neighbours.
 
-    The result is ``[R, C - 2, 3 * W, E]``, where C blocks are in ``x_RLE``.
+    The result is ``[R, C - 2, 3 * W, E]``, where C is the number of blocks in ``x_RLE``.
     """
     blocks = x_RLE.reshape(x_RLE.shape[0], -1, window, x_RLE.shape[2])
     return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], dim=2)

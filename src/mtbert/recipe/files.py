@@ -36,8 +36,8 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
 
     Raises:
         FileNotFoundError: If there is no such recipe. The message lists the shipped recipes.
-        ValueError: If the recipe has mistakes. The message has one line for each mistake: the file, the key, the value,
-            and how to fix the mistake.
+        ValueError: If the recipe has mistakes. The message contains one line for each mistake: the file, the key, the
+            value, and how to fix the mistake.
     """
     return _validated(_resolve(name, beside or Path()), overrides, name)
 
@@ -75,7 +75,7 @@ def given_recipe(
 
     Raises:
         FileNotFoundError: If there is no such recipe.
-        ValueError: If the recipe has mistakes, or if ``files_of`` has a name that the recipe does not have.
+        ValueError: If the recipe has mistakes, or if ``files_of`` contains a name that the recipe does not contain.
         TypeError: If ``given`` has another type, or contains an object that a recipe file cannot hold.
     """
     if not isinstance(given, str | Path | Mapping | Recipe):
@@ -173,7 +173,7 @@ def shipped_recipes() -> list[str]:
 
 
 def describe(name: str) -> str:
-    """Returns the one-line description of a shipped recipe, which is the first comment in its file.
+    """Returns the one-line description of a shipped recipe: the first comment in the recipe's file.
 
     >>> describe("paper/surgery")
     'Gradient surgery (table 4).'

@@ -149,7 +149,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
             the error ends with this text.
 
     Raises:
-        ValueError: If there are mistakes. The message has one line for each.
+        ValueError: If there are mistakes. The message contains one line for each mistake.
     """
     try:
         return Recipe.model_validate(tuples(raw))

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come: its epoch, counted from 1; its step, counted from 0; and the total number of each."""
+    """How far a run has come: its epoch and its step, and how many of both there are in total.
+
+    Epochs are counted from 1, and steps are counted from 0.
+    """
 
     epoch: int
     epochs: int

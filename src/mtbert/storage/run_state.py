@@ -177,7 +177,7 @@ def generator_state(generator: torch.Generator) -> str:
 
 
 def set_generator_state(generator: torch.Generator, text: str) -> None:
-    """Sets the random generator ``generator`` to the state that ``text`` holds, written as hex digits.
+    """Sets the state of a random generator to the state that ``text`` holds, written as hex digits.
 
     Raises:
         ValueError: If ``text`` is not a valid state of this generator.

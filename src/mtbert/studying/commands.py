@@ -35,7 +35,7 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
 
     Raises:
         FileNotFoundError: If an encoder or a data file is missing.
-        ValueError: If an encoder cannot be used, if the folder holds something other than a study, if a run in it was
+        ValueError: If an encoder cannot be used, if the folder holds something that is not a study, if a run in it was
             made with other settings, or if another process is running a study there.
         Stopped: After SIGINT or SIGTERM.
     """
@@ -71,7 +71,7 @@ def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str
 
 
 def _check_place(out: Path) -> None:
-    """Raises a ValueError if ``out`` holds something other than a study.
+    """Raises a ValueError if ``out`` holds something that is not a study.
 
     A study that was killed at its very start is accepted, although it has no ``study.json`` yet.
     """

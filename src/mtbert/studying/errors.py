@@ -59,9 +59,10 @@ class Errors:
     def tables(self) -> list[TextTable]:
         """Returns the tables of the report about the errors that the runs of a study make on dev.
 
-        Some tables show how far off the answers are, and others how errors depend on the words that two texts share.
+        Some tables show how far off the answers are. Others show how errors depend on the words that two texts share.
         The last table compares each recipe of the study with the study's reference recipe. It counts the examples that
-        most runs of the reference recipe get wrong and most runs of the other recipe do not, and the reverse.
+        most runs of the reference recipe get wrong and most runs of the other recipe get right. It also counts the
+        reverse.
         """
         return [
             *(table for task, dev in self.results.dev.items() for table in type_tables(dev, self.judged[task])),
@@ -72,7 +73,8 @@ class Errors:
     def _by_overlap(self, task: str) -> TextTable:
         """Returns a table of mean errors on text pairs: a line for each recipe of the study.
 
-        Each column stands for a range of word overlap, which is the share of a pair's words that both texts have.
+        Each column stands for a range of word overlap. The overlap of a pair is the share of its words that are in both
+        texts.
         """
         graded = self.results.dev[task].task.answer.labels.graded
         overlap_B = self.overlap[task]
@@ -157,8 +159,8 @@ class Errors:
     def browser(self) -> Mapping[str, Any]:
         """Returns the data for the report's list of examples, as JSON values.
 
-        The list ``answers`` of an example has an entry for every run: the answer, its probability, its distance from
-        the label, and its loss. The entry is null if the run does not have the task of the example.
+        The list ``answers`` of an example contains an entry for every run: the answer, its probability, its distance
+        from the label, and its loss. The entry is null if the run does not have the task of the example.
         """
         runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
         examples = []

@@ -26,7 +26,7 @@ STUDIES = YamlFiles("study", key="rows", folder="studies")
 
 @dataclass(frozen=True)
 class PlannedRow:
-    """A row of a plan, which is a recipe that the study compares. The runs of a row differ only in their seeds."""
+    """One of the recipes that a study compares, called a row. The runs of a row differ only in their seeds."""
 
     name: str
     source: str  # the name of the recipe in the study's file

@@ -21,7 +21,7 @@ AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
     """Plots the share of right answers against the confidence, for each task with probabilities.
 
-    A figure has curves for the study's reference recipe and for its best recipe, over all seeds. A recipe with
+    A figure shows curves for the study's reference recipe and for its best recipe, over all seeds. A recipe with
     calibration has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():

@@ -210,8 +210,8 @@ def _json(value: Mapping[str, Any]) -> str:
 def _recipes(results: Results) -> list[tuple[str, str]]:
     """Returns a pair (heading, text) for each recipe of the study.
 
-    If the recipe has a control, the text lists the differences between the recipe and its control. If it has none, the
-    text is the whole recipe.
+    If the recipe has a control, the text lists the differences between the recipe and its control. If the recipe has no
+    control, the text is the whole recipe.
     """
     runs = {row: next(iter(by_seed.values())) for row, by_seed in results.runs.items()}
     texts = {row: dump_recipe(run.recipe).splitlines() for row, run in runs.items()}

@@ -84,7 +84,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the paths of a run's files. ``out`` is the study's folder, and ``row`` the name of one of its recipes."""
+    """Returns the paths of a run's files. ``out`` is the study's folder, and ``row`` is the name of a recipe in it."""
     return RunPlace(out / "cells" / f"{row}-{seed}")
 
 

@@ -24,7 +24,7 @@ WITH_NUMBERS = 12  # most labels of a figure with numbers
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
     """For each task whose labels are sets, yields a table with one line per label.
 
-    A line has the label's scores under two recipes of the study: the reference recipe and the best recipe.
+    A line shows the label's scores under two recipes of the study: the reference recipe and the best recipe.
     """
     for dev, rows in _tasks_with(results, summary, "by_label"):
         task = dev.task

@@ -51,7 +51,7 @@ def data_table(results: Results) -> TextTable:
 
 
 def _lacks_probabilities(results: Results, name: str) -> bool:
-    """Returns whether the task ``name`` has no probabilities in any run, but would have them with another head."""
+    """Returns whether no run gives probabilities for the task ``name``, although another head would give them."""
     tasks = [
         run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks
     ]
@@ -62,7 +62,8 @@ def _lacks_probabilities(results: Results, name: str) -> bool:
 def dev_score_table(results: Results, summary: Summary) -> TextTable:
     """Returns a table of the dev scores of each recipe of the study.
 
-    A cell has the mean of a score, the standard deviation of the score over seeds, and the 95% interval of the mean.
+    A cell contains the mean of a score, the standard deviation of the score over seeds, and the 95% interval of the
+    mean.
     """
     columns = _scores_of(summary)
     rows = [("best constant", "", *(f"{summary.baseline[c]:.4f}" for c in columns))]
@@ -102,7 +103,7 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
     """Returns a table of score differences between each recipe of the study and another recipe.
 
     ``against`` says which other recipe: the control that each recipe has, or the study's reference recipe. The last
-    line of the table has the smallest difference that the study could be expected to find.
+    line of the table shows the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []

@@ -11,7 +11,7 @@ EMPTY = ""  # a cell without a value
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are text. A cell has the same text wherever the table is shown."""
+    """A table whose cells are text. The text of a cell is the same wherever the table is shown."""
 
     name: str  # the name of its files
     title: str

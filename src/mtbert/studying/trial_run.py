@@ -120,7 +120,7 @@ def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
 
 
 def _score(recipe: Recipe, numbers: Mapping[str, float]) -> float | None:
-    """Returns the score that ``train.select`` names, from the numbers of a log line; None if the line has no scores."""
+    """Returns the score that ``train.select`` names, read from a log line; None if the line contains no scores."""
     select = recipe.train.select
     task = recipe.tasks.get(select)
     return numbers.get(f"aggregates/{select}" if task is None else f"evaluation/{select}/metrics/{task.metric}")

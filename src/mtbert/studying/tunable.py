@@ -32,7 +32,7 @@ class Tuning:
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """Returns the recipe of one trial. ``chosen`` maps the path of each tuned setting to its value.
 
-        The trial is scored on dev if ``on_dev`` is true, and otherwise on a held-out part of train.
+        If ``on_dev`` is true, the trial is scored on dev. Otherwise, it is scored on a held-out part of train.
         """
         found = self.recipe(chosen)
         if self.on_dev:

@@ -30,7 +30,7 @@ def type_tables(dev: DevData, judged: ByRow) -> Iterator[TextTable]:
 def distances(dev: DevData, judged: ByRow) -> TextTable:
     """Returns a table with the shares of answers that are right, 1 class off, 2 classes off, or more.
 
-    The classes of the task are ordered. The table has a line for each recipe of the study.
+    The classes of the task are ordered. The table contains a line for each recipe of the study.
     """
     task, rows = dev.task.name, []
     for row, runs in judged.items():

@@ -45,7 +45,7 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """Yields, for each task, its examples in the first batch that has any."""
+    """Yields, for each task, its examples in the first batch that contains any of them."""
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):
             batches = (data.among(stream.rows(number)) for number in count())

@@ -129,9 +129,9 @@ def factors(model: Model, decay: float | None) -> dict[nn.Parameter, float]:
 def learning_rate(step: int, *, steps: int, warmup: float, schedule: Literal["linear", "constant"]) -> float:
     """Returns the factor by which the schedule multiplies the learning rate at the step with index ``step``.
 
-    The run has ``steps`` steps, counted from 0. In the warm-up, the first ``int(warmup * steps)`` steps, the factor
-    rises linearly to 1. After the warm-up, the schedule ``constant`` keeps the factor at 1. The schedule ``linear``
-    lowers the factor, so that it would reach 0 one step after the last step.
+    ``steps`` is the number of steps of the run. They are counted from 0. In the warm-up, the first
+    ``int(warmup * steps)`` steps, the factor rises linearly to 1. After the warm-up, the schedule ``constant`` keeps
+    the factor at 1. The schedule ``linear`` lowers the factor, so that it would reach 0 one step after the last step.
     """
     rising = int(warmup * steps)
     if step < rising:

@@ -138,7 +138,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
 
 
 def _check_data(out: Path, record: RunRecord, digests: Mapping[str, str]) -> None:
-    """Raises ValueError if a data source has another digest than the record of the run in ``out`` says."""
+    """Raises ValueError if the digest of a data source differs from that in the record of the run in ``out``."""
     for name, digest in digests.items():
         if record.data.get(name, digest) != digest:
             raise ValueError(
@@ -179,7 +179,10 @@ def _kept(out: Path) -> dict[str, Any]:
 
 
 def _longer(recipe: Recipe, epochs: int) -> Recipe:
-    """Returns a copy of ``recipe`` with ``epochs`` epochs. Raises ValueError unless ``recipe`` has fewer."""
+    """Returns a copy of ``recipe`` in which the number of epochs is ``epochs``.
+
+    Raises ValueError unless the number in ``recipe`` is smaller.
+    """
     if epochs <= recipe.train.epochs:
         raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})

@@ -35,7 +35,7 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of a run of ``recipe``, which says how many rounds each epoch has.
+        """Returns the plan of a run of ``recipe``: how many rounds each epoch has, and what follows from this number.
 
         ``sizes`` maps each table to its number of train rows.
         """
@@ -70,7 +70,10 @@ class RoundPlan:
         return sum(self.rounds) * self.steps_per_round
 
     def epoch(self, step: int) -> int:
-        """Returns the number of the epoch that contains ``step``. Epochs are counted from 1, and steps from 0."""
+        """Returns the number of the epoch that contains ``step``.
+
+        Epochs are counted from 1, and steps are counted from 0.
+        """
         ends = [rounds * self.steps_per_round for rounds in accumulate(self.rounds)]
         return min(bisect_right(ends, step) + 1, len(self.rounds))
 

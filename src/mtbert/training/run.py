@@ -1,8 +1,8 @@
-"""The state of a run, and the step that advances it. The state has the model, the optimizer and a random generator.
+"""The state of a run, and the step that advances it.
 
-This generator draws dropout masks and noise, and its state is saved. All other random draws of a step are pure
-functions of the seed and of counters in the run state. A run can therefore be stopped after any step, restored, and
-continued, and the results are the same, bit for bit.
+The state includes the model, the optimizer and a random generator. This generator draws dropout masks and noise, and
+its state is saved. All other random draws of a step are pure functions of the seed and of counters in the run state. A
+run can therefore be stopped after any step, restored, and continued, and the results are the same, bit for bit.
 
 Dimension key: T tasks.
 """

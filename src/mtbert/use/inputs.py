@@ -63,8 +63,8 @@ def unlabelled(
 ) -> tuple[list[Dataset], Whole, list[str]]:
     """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and warnings.
 
-    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file has none of the recipe's
-    id columns, a column of row numbers is added, under the name of the first id column.
+    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file contains none of the
+    recipe's id columns, a column of row numbers is added, under the name of the first id column.
 
     A row with an empty text is left out for all tasks that read the text. A warning counts the rows with empty texts.
 
@@ -106,7 +106,7 @@ def answering(
 ) -> tuple[list[str], list[str]]:
     """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
 
-    The list is empty if all tasks can answer. Otherwise, it has one warning, which names those that cannot.
+    The list is empty if all tasks can answer. Otherwise, it contains one warning, which names the tasks that cannot.
 
     Args:
         recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
@@ -180,7 +180,7 @@ def _texts(
     """Returns the rows of an unlabelled file, with the text columns of ``tasks``.
 
     Args:
-        recipe: The recipe of the run, which names the text columns. A text may be a list of words where training allows
+        recipe: The recipe of the run. It names the text columns. A text may be a list of words where training allows
             it.
         tasks: The tasks that will answer.
         file: The file, relative to ``root``.

@@ -33,7 +33,7 @@ SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are n
 
 @dataclass(frozen=True, repr=False)
 class Predictor:
-    """A trained model with its tokenizer, which gives answers about texts."""
+    """A trained model with its tokenizer. Its methods give answers about texts."""
 
     model: Model
     tokenizer: Tokenizer
@@ -42,7 +42,7 @@ class Predictor:
 
     @property
     def tasks(self) -> Mapping[str, Task]:
-        """The tasks that the model answers, as a mapping from name to task."""
+        """The tasks for which the model gives answers, as a mapping from name to task."""
         return self.model.tasks
 
     def __call__(self, texts: Texts) -> list[dict[str, dict[str, Any]]]:
@@ -203,8 +203,8 @@ class Predictor:
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
         task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities has a key ``unsure``. The
-        value is true for the least certain answers of each task, up to the given share, and false for all others.
+        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities contains a key ``unsure``.
+        The value is true for the least certain answers of each task, up to the given share, and false for all others.
         """
         if not data[0].size:
             return []
@@ -252,7 +252,7 @@ class Predictor:
 
 
 def _without_labels(data: Dataset) -> Dataset:
-    """Returns ``data`` or, if the task labels words, a copy of it in which the label of every word is missing."""
+    """Returns ``data``. If its task assigns a label to each word, returns a copy without these labels instead."""
     words = data.words(np.arange(len(data)))
     return data if words is None else replace(data, examples=data.examples.unlabelled(words))
 

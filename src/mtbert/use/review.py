@@ -161,10 +161,11 @@ def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
 def _in_dev(
     recipe: Recipe, task: str, examples: Examples, given: Sequence[Mapping[str, object]], dev: Set[bytes]
 ) -> npt.NDArray[np.bool_]:
-    """Returns for each row of the pool whether one of its texts is in dev, ``[B]``.
+    """Returns for each row of the pool whether one of its texts is also a text of the dev split, ``[B]``.
 
-    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``given`` has
-    all columns of the rows, and ``dev`` the keys of the texts in dev.
+    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``given`` holds
+    the rows with all of their columns. The argument ``dev`` holds the keys (see :func:`_keys`) of the texts in the dev
+    split.
     """
     own = dict(zip(recipe.tasks[task].columns.text, examples.texts, strict=True))
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
@@ -176,7 +177,7 @@ def _in_dev(
 
 
 def _as_text(cell: object) -> str:
-    """Returns the text in a cell of the pool; a list of words becomes one text, and a missing text an empty one."""
+    """Returns the text in a cell of the pool. A list of words becomes one text. A missing text becomes an empty one."""
     return " ".join(map(str, cell)) if isinstance(cell, list) else str("" if cell is None else cell)
 
 
@@ -211,14 +212,14 @@ def _chosen(examples: Examples, certainty_B: Floats, known: Set[tuple[bytes, ...
 
 
 def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bool:
-    """Returns whether the corresponding texts of two rows have almost the same words."""
+    """Returns whether the corresponding texts of two rows contain almost the same words."""
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
 def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object], prefix: str) -> OutputRow:
     """Returns a row of the pool in the form of a train row: with all columns that the recipe reads, but without labels.
 
-    ``given`` has all columns of the row in the pool. ``prefix`` is put before the id.
+    ``given`` holds all columns of the row in the pool. ``prefix`` is put before the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
     columns = recipe.tasks[task].columns

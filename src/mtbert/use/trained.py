@@ -90,7 +90,7 @@ def trained_files(path: Path, task: str) -> dict[str, str]:
 
 
 def find_recipe(path: Path) -> Path | None:
-    """Returns the path of the recipe file in ``path`` or in its parent folder; None if neither folder has one."""
+    """Returns the path of the recipe file in ``path`` or in its parent folder; None if neither contains a recipe."""
     files = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
     return next((file for file in files if file.is_file()), None)
 

@@ -1,8 +1,11 @@
 """The interface of encoder families, such as BERT and RoBERTa.
 
-A family is one file with four parts: the keys that it reads from a ``config.json``; a function that turns these keys
-into an ``EncoderConfig``; a function that builds a layer from the parts in :mod:`mtbert.model.layer`; and a table of
-weight names.
+A family is one file with four parts:
+
+- the keys that the family reads from a ``config.json``,
+- a function that turns these keys into an ``EncoderConfig``,
+- a function that builds a layer from the parts in :mod:`mtbert.model.layer`,
+- a table of weight names.
 """
 
 from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from mtbert.model.native import NativeHead
 class DistilBertConfig(Config):
     """The keys that are read from the ``config.json`` of a DistilBERT model.
 
-    Most of these keys have other names than in BERT.
+    Most of these keys have names that differ from those in BERT's ``config.json``.
     """
 
     dim: int = whole_number(2**14)

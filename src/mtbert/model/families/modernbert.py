@@ -33,9 +33,11 @@ class Turns(BaseModel):
 
 
 class TurnsByType(BaseModel):
-    """The value of ``rope_parameters`` in a ``config.json``: settings for layers with full and with sliding attention.
+    """The value of ``rope_parameters`` in a ``config.json``.
 
-    Older files lack this key. They have ``global_rope_theta`` and ``local_rope_theta`` instead.
+    It holds one group of settings for the layers with full attention, and another for the layers with sliding
+    attention. Older files lack ``rope_parameters``. They contain ``global_rope_theta`` and ``local_rope_theta``
+    instead.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -121,7 +123,7 @@ def encoder(c: ModernBertConfig) -> EncoderConfig:
 
 
 def layer(source: ModernBertConfig, c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns layer number ``index``; the first has no norm before its attention, as embeddings are normalised."""
+    """Returns layer number ``index``. The first has no norm before its attention, because embeddings are normalised."""
     return EncoderLayer(
         before_attention=c.norm(c.width) if index > 0 else None,
         qkv=nn.Linear(c.width, 3 * c.width, bias=source.attention_bias),
@@ -138,7 +140,7 @@ def layer(source: ModernBertConfig, c: EncoderConfig, index: int) -> EncoderLaye
 
 
 def attention(source: ModernBertConfig, c: EncoderConfig, index: int) -> Attention:
-    """Returns the attention of layer number ``index``: by default full in every third layer, and local in others."""
+    """Returns the attention of layer number ``index``. By default, every third layer has full attention."""
     turns = source.rope_parameters or TurnsByType()
     if source.layer_types is not None:
         full = source.layer_types[index] == "full_attention"

@@ -98,7 +98,7 @@ class Exporter(Protocol):
         ...
 
     def write(self, wanted: Wanted, folder: Path) -> Mapping[str, Answering]:
-        """Writes the exported model into the empty folder ``folder``.
+        """Writes the exported model into ``folder``, which is empty.
 
         Returns for each task a function that gets answers from the exported model. The caller compares these answers
         with those of the original, and then moves the folder to its final place.

@@ -1,4 +1,4 @@
-"""The files that every exported folder has: ``export.json`` for programs, and ``README.md`` for people."""
+"""The files that every exported folder contains: ``export.json`` for programs, and ``README.md`` for people."""
 
 import json
 import re

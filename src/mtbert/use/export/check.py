@@ -26,7 +26,7 @@ UNEQUAL_CHOICES = 0.01  # share of the chosen labels that may differ, because th
 
 
 def some_rows(data: Dataset, most: int = COMPARED_ROWS) -> Dataset:
-    """Returns at most ``most`` examples of a data set, evenly spaced from the first example to the last."""
+    """Returns up to ``most`` examples of a data set, evenly spaced from the first example to the last."""
     if len(data) <= most:
         return data
     chosen: Rows = np.linspace(0, len(data) - 1, most).round().astype(np.int64)
@@ -68,8 +68,8 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
         tolerance: The largest allowed loss of score.
 
     Raises:
-        Differs: If the exported model's score is lower by more than ``tolerance``; the message has both scores. Also if
-            the exported model's answers do not follow from its raw predictions.
+        Differs: If the exported model's score is lower by more than ``tolerance``. The message contains both scores.
+            Also if the exported model's answers do not follow from its raw predictions.
     """
     found = dict(answering(data))
     found.pop(READ_VECTORS, None)  # the scored predictions were made from them
@@ -162,7 +162,7 @@ def _largest(data: Dataset, ours: Mapping[str, Tensor], theirs: Mapping[str, Ten
 
 
 def _unit(task: Task) -> float:
-    """Returns the divisor for differences between answers: the width of the task's range; 1 if it has no range."""
+    """Returns the divisor for differences between answers: the width of the task's range, or 1 without a range."""
     low, high = task.range or (0.0, 1.0)
     return high - low
 

@@ -24,7 +24,7 @@ PADDED_TOKENS = 512  # most tokens of a pass, padding included: the fewer, the m
 
 
 def make_engine(model: Model, *, int8: bool = False, threads: int | None = None) -> "GraphEngine":
-    """Returns an engine for all tasks of a model. It writes and loads their graphs, which takes some seconds.
+    """Returns an engine for all tasks of a model, after writing and loading their graphs. This takes some seconds.
 
     Args:
         model: The model, on the CPU and in float32.

@@ -41,8 +41,9 @@ class PaddedModel(nn.Module):
         """Returns a pair for each task: the raw prediction, and the vectors that the task's head has read.
 
         If an example has two parts that are encoded separately (the two texts of a pair, or a query and its
-        candidates), ``texts`` has two elements, otherwise one. A task that labels words has a prediction for every
-        token, ``[B, L, K]``, and no vectors. The vectors of candidates are ``[B, C, D]``, all others ``[B, D]``.
+        candidates), ``texts`` has two elements, otherwise one. A task that assigns a label to each word has a
+        prediction for every token, ``[B, L, K]``, and no vectors. The vectors of candidates are ``[B, C, D]``. All
+        other vectors are ``[B, D]``.
         """
         by_text = [self.vectors(*text) for text in texts]
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}
@@ -65,9 +66,9 @@ class PaddedModel(nn.Module):
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
         """Returns a dict from the name of each task to the tensor that the task's head gets for one text of an example.
 
-        The tensor holds the vector of the text, ``[B, D]``; for the candidates of a ranking, it holds a vector of each
-        candidate, ``[B, C, D]``. For a task that labels words, the tensor holds the last layer's output for each token,
-        ``[B, L, D]``. The arguments are the three parts of a :data:`PaddedText`.
+        The tensor holds the vector of the text, ``[B, D]``. For the candidates of a ranking, it holds a vector of each
+        candidate, ``[B, C, D]``. For a task that assigns a label to each word, it holds the last layer's output for
+        each token, ``[B, L, D]``. The arguments are the three parts of a :data:`PaddedText`.
         """
         model = self.model
         flat_BL, mask_BL = ids.flatten(0, -2), mask.flatten(0, -2).bool()

@@ -32,7 +32,7 @@ class Folder:
         self.sessions: dict[str, Any] = {}
 
     def answers(self, task: str, rows: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
-        """Returns an answer for each row, which has one text, two texts, or a query and its candidates.
+        """Returns an answer for each row. A row consists of one text, of two texts, or of a query and its candidates.
 
         All rows of a ranking have the same number of candidates.
         """

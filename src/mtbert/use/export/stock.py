@@ -166,8 +166,9 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
     """Returns notes that tell users of an export how to get mtbert's answers from the library's output.
 
-    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` If a yes/no answer is calibrated, a note
-    contains ``where the logit is``, followed by ``logit``: a description of where the library's output has the logit.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` says how to get
+    the logit of a yes/no task from the library's output: it completes a sentence that begins with "the logit is". Only
+    the note about isotonic calibration contains this text.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
@@ -239,7 +240,7 @@ def write_encoder(
         config: Further keys of ``config.json``.
         beside: Further weights, by name.
         prefix: A prefix for the names of the encoder's weights.
-        pooler: Whether the model class has a pooler. If it has none, the encoder's pooler is left out.
+        pooler: Whether the model class has a pooler. If false, the encoder's pooler is left out.
     """
     kept = {name: weight for name, weight in encoder_state(encoder).items() if pooler or not name.startswith("pooler.")}
     state = {**{prefix + name: weight for name, weight in kept.items()}, **beside}

@@ -213,7 +213,7 @@ def _logits(folder: Path, data: Dataset) -> list[Tensor]:
 
 
 def _of_words(logits: list[Tensor], data: Dataset) -> Tensor:
-    """Returns the logits of each word's first token, ``[W, K]``; ``nan`` for a word without a token."""
+    """Returns the logits of each word's first token, ``[W, K]``. The logits of a word without a token are ``nan``."""
     words = data.words(np.arange(len(data)))
     assert words is not None
     found_WK = torch.full((len(words.values), logits[0].shape[-1]), torch.nan)

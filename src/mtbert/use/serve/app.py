@@ -1,4 +1,4 @@
-"""The web application of the server, which joins the model, the queue, the routes and the gate."""
+"""The web application of the server. It connects the model, the queue, the routes and the gate."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -38,7 +38,7 @@ class _Request:
 
 @dataclass(frozen=True, eq=False)
 class _Part:
-    """Some rows of a request, which are answered in one batch."""
+    """Rows of one request that are answered in the same batch."""
 
     asked: Asked
     cost: int  # tokens, estimated
@@ -161,7 +161,7 @@ class Batcher:
     def _next(self) -> list[_Part]:
         """Waits for a request, and returns the next batch: parts of waiting requests, up to ``budget`` tokens.
 
-        A batch has at most one part of each request. A request that has more parts goes to the end of the queue.
+        A batch contains at most one part of each request. A request that has more parts goes to the end of the queue.
         Returns an empty list when the thread should end.
         """
         with self._changed:

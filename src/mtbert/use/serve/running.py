@@ -115,7 +115,7 @@ def _run(app: AsgiApp, listener: socket.socket, seconds: float) -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Returns a socket that listens on ``host`` and ``port``; port 0 takes a free one.
+    """Returns a socket that listens on ``host`` and ``port``. If ``port`` is 0, the system chooses a free port.
 
     Raises:
         ValueError: If there is no such address, or if the port is taken.
@@ -213,7 +213,7 @@ def read_token(file: Path | None) -> str | None:
 def one_line(record: logging.LogRecord) -> bool:
     """A filter for log records. It rewrites every record as one line, and drops none.
 
-    The line has no control characters and no traceback.
+    The line contains no control characters and no traceback.
     """
     error = record.exc_info[1] if record.exc_info else None
     record.msg = clean(record.getMessage().strip()) + (f" ({type(error).__name__})" if error else "")
@@ -222,7 +222,7 @@ def one_line(record: logging.LogRecord) -> bool:
 
 
 def _raise_limit_of_files() -> None:
-    """Raises the number of files that this process may have open, which is often only 1,024.
+    """Raises the limit on how many files this process may have open. The limit is often only 1,024.
 
     Each connection counts as an open file.
     """

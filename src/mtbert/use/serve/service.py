@@ -63,7 +63,7 @@ class Service:
         return tasks[name]
 
     def example(self, name: str) -> dict[str, Any]:
-        """Returns a made-up answer of the task called ``name``, which shows the keys that its answers have."""
+        """Returns a made-up answer of the task called ``name``, to show the keys in the answers of this task."""
         task = self.task(name)
         shape = [abs(size) for size in task.predicts.shape(task)]  # -1: the number of candidates
         return scoring.decode(self.predictor.model, task, torch.zeros(1, *shape), TextColumn.of(["a"]))[0]
@@ -176,7 +176,8 @@ class Service:
 def _embeds(task: Task) -> bool:
     """Returns whether a task has a vector for each single text.
 
-    A task that labels words has none, and neither has a task that reads several texts as one sequence.
+    A task that assigns a label to each word has no such vectors. A task that reads several texts as one sequence has
+    none either.
     """
     return task.has_vectors and task.inputs != "packed"
 

@@ -128,7 +128,7 @@ def _ranked(task: str, answer: Mapping[str, Any]) -> list[dict[str, Any]]:
     The label of a probability is its class. The label of any other number is its name, such as ``score``.
 
     Raises:
-        Refused: If the answer has no numbers.
+        Refused: If the answer contains no numbers.
     """
     numbers = {key: value for key, value in answer.items() if isinstance(value, float)}
     if not numbers:

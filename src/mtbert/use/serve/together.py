@@ -23,7 +23,7 @@ Answers = list[dict[str, dict[str, Any]]]  # of each row: the answer of each tas
 
 @dataclass(frozen=True)
 class Asked:
-    """The tasks and the texts of one request. A task answers only rows with the number of texts that the task takes.
+    """The tasks and the texts of one request. A task gives answers only to rows with as many texts as the task takes.
 
     Attributes:
         tasks: The names of the tasks.
@@ -143,7 +143,8 @@ def _datasets(
 ) -> Iterator[tuple[Rows, list[Dataset]]]:
     """Yields a pair for each group of tasks that read texts in the same way: rows, and a data set for each task.
 
-    The rows are those that any task of the group answers. A data set has only the rows that its own task answers.
+    The rows are those for which any task of the group gives an answer. A data set holds only the rows for which its own
+    task gives an answer.
     """
     forms: dict[object, list[str]] = {}
     for name in wanted:
