@@ -98,7 +98,8 @@ class Attention:
         """Returns the output of the attention for all tokens, ``[N, D]``.
 
         If ``first_only`` is true, returns the output only for the first token of each sequence, ``[S, D]``. ``scores``
-        is a function that computes attention scores from queries and keys; if it is None, they are plain products.
+        is a function that computes attention scores from queries and keys. If it is None, the scores are plain
+        products.
         """
         if self.rotary is not None:
             qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)

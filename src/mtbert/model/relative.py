@@ -25,8 +25,8 @@ from mtbert.model.layer import ScoresOf
 class Distances:
     """The distances between two tokens that occur in a batch: the position of the key minus that of the query.
 
-    For sequences of at most L tokens, the distances are ``-L`` to ``L``. Both ends occur in no sequence, see
-    :func:`by_key`.
+    For sequences of at most L tokens, the distances are ``-L`` to ``L``. The distances ``-L`` and ``L`` occur in no
+    sequence, but :func:`by_key` needs them.
 
     Attributes:
         values_R: The distances, in ascending order.
@@ -129,16 +129,17 @@ class RelativeBias(nn.Module):
 
 
 class RelativeEmbedding(nn.Module):
-    """A learned vector for each distance, from which every layer makes a query and a key of the distance.
+    """A learned vector for each distance. Every layer makes a query and a key of the distance from the vector.
 
-    Attention with these is called disentangled: the score of two tokens is the sum of the products of query and key, of
-    query and key of the distance, and of key and query of the distance, divided by ``sqrt(3 * E)``.
+    Attention with such queries and keys is called disentangled. The score of two tokens is the sum of three products,
+    divided by ``sqrt(3 * E)``: the query of one token and the key of the other, this query and the key of the distance,
+    and this key and the query of the distance.
 
     Args:
-        width: The width of the vectors, that of the layers.
+        width: The width of the vectors. It equals the width of the layers.
         rows: The number of rows of the table.
-        row: A function from distances to rows of the table; large distances share a row.
-        norm: The norm of the vectors; None for none.
+        row: A function from distances to rows of the table; several large distances are mapped to the same row.
+        norm: The LayerNorm that is applied to the vectors; None for none.
         rate: The dropout rate of the vectors. Each layer draws a mask of its own.
     """
 
@@ -157,7 +158,7 @@ class RelativeEmbedding(nn.Module):
         return rows_RD if self.norm is None else self.norm(rows_RD)
 
     def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
-        """Returns a function that gives the scores of one layer, from the layer's matrices for queries and keys."""
+        """Returns a function that each layer calls to get a function that computes attention scores."""
 
         def in_layer(project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> ScoreGroup:
             of_layer = replace(rows, rows_RW=project(self._dropped(rows, generator)))
@@ -174,7 +175,7 @@ class RelativeEmbedding(nn.Module):
 
 
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
-    """Returns the scores of a group, ``[G * H, Q, L]``, from the projected vectors of its distances."""
+    """Returns the scores of a group, ``[G * H, Q, L]``. ``rows_R3D`` holds the queries and keys of the distances."""
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
     q_HRE, k_HRE, _ = rows_R3D.view(2 * length + 1, 3, -1, width).permute(1, 2, 0, 3).unbind()
     q_HGE, k_HGE = (x.view(group.sequences, -1, *x.shape[1:]).transpose(0, 1) for x in (q, k))
@@ -193,7 +194,7 @@ def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tenso
 
 
 def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
-    """Returns the product of each row of ``x``, ``[H, G, Q, E]``, and each distance: ``[H, G, Q, R]``."""
+    """Returns the products of each vector in ``x``, ``[H, G, Q, E]``, and each distance's vector, ``[H, G, Q, R]``."""
     found: Tensor = x.flatten(1, 2) @ of_distance_HRE.transpose(1, 2)
     return found.view(*x.shape[:3], -1)
 

@@ -1,13 +1,18 @@
 """DeBERTa-v2 and v3 (also mDeBERTa): disentangled attention, in which scores depend on content and on distance.
 
-Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", 2021, and "DeBERTaV3", 2023. A score
-is a sum of three products: of the query and the key of two tokens; of the query and the key of their distance; and of
-the key and the query of their distance. Each layer makes the queries and keys of distances from one shared table, with
-the matrices that it uses for tokens. Far distances share rows of the table.
+Source: He et al., "DeBERTa: Decoding-enhanced BERT with Disentangled Attention", 2021, and "DeBERTaV3", 2023. Tokens
+and distances have queries and keys. The score of two tokens is the sum of three products:
 
-Refused are encoders without relative positions, with matrices of their own for distances (``share_att_key`` false),
-with only one of the two products with distances (``pos_att_type``), with a convolution (v2-xlarge), and with embeddings
-narrower than the layers.
+- the query of one token and the key of the other token,
+- the query of the one token and the key of the distance between the two,
+- the key of the other token and the query of the distance.
+
+Each layer makes the queries and keys of distances from one shared table, with the matrices that the layer uses for
+tokens. Several large distances share a row of the table.
+
+Encoders of the following kinds are refused: without relative positions, with separate matrices for distances
+(``share_att_key`` is false), with only one of the two products with distances (``pos_att_type``), with a convolution
+(v2-xlarge), or with embeddings narrower than the layers.
 """
 
 from collections.abc import Sequence
@@ -30,7 +35,7 @@ OTHER = "Choose another DeBERTa-v2 or v3."
 
 
 def _joined(value: Any) -> Any:
-    """Returns the parts of ``p2c|c2p``, which may be a list, in alphabetical order; any other value as it is."""
+    """Returns a text such as ``p2c|c2p``, or a list of its parts, as ``c2p|p2c``. Returns any other value unchanged."""
     parts = [part.strip() for part in value.lower().split("|")] if isinstance(value, str) else value
     return "|".join(sorted(parts)) if isinstance(parts, list) and all(isinstance(p, str) for p in parts) else value
 
@@ -63,7 +68,7 @@ def _fits_buckets(value: int, info: ValidationInfo) -> int:
 
 
 class DebertaConfig(bert.BertConfig):
-    """The keys that are read from the ``config.json`` of a DeBERTa-v2 or v3.
+    """The keys that are read from the ``config.json`` of a DeBERTa-v2 or v3 model.
 
     Optional keys that are missing get the defaults of transformers.
     """
@@ -121,9 +126,9 @@ def encoder(c: DebertaConfig) -> EncoderConfig:
 def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
     """Returns the row of each distance in a table of ``2 * span`` rows.
 
-    Distances are positions of keys minus those of queries, and rows are in the opposite order: a distance of 0 has row
-    ``span``, and a distance of 1 has the row before. ``bucket`` is the result of :func:`buckets`; if it is None, every
-    distance below ``span`` has a row of its own.
+    A distance is the position of the key minus that of the query. The rows are in the opposite order: distance 0 has
+    the row ``span``, and distance 1 has the row ``span - 1``. ``bucket`` is the result of :func:`buckets`. If it is
+    None, every distance below ``span`` has a row of its own.
     """
     size_R = values_R.abs()
     if bucket is not None:
@@ -134,9 +139,9 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
 def buckets(span: int, farthest: int, number: int) -> list[int]:
     """Returns the bucket of each distance from 0 to ``number - 1``.
 
-    Up to half of ``span``, every distance has a bucket of its own. The other buckets are for ranges that grow with the
-    distance, and the bucket before ``span`` is that of the distance ``farthest - 1``. As in transformers, logarithms
-    are computed in float32.
+    Every distance up to half of ``span`` has a bucket of its own. Each further bucket holds a range of distances, and
+    these ranges get longer with the distance. The distance ``farthest - 1`` is in bucket ``span - 1``. As in
+    transformers, logarithms are computed in float32.
     """
     near = span // 2
     growth = torch.log(torch.tensor((farthest - 1) / near))
