@@ -119,8 +119,8 @@ def repaired(file: Path, repair: str) -> Iterator[None]:
     The message ends with ``repair``, which says what the user can do.
 
     Raises:
-        FileNotFoundError: In place of a FileNotFoundError.
-        ValueError: In place of any other OSError, or of a ValueError.
+        FileNotFoundError: If reading raises a FileNotFoundError.
+        ValueError: If reading raises another OSError, or a ValueError.
     """
     try:
         yield

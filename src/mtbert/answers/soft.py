@@ -175,7 +175,7 @@ class SoftLabels(LabelKind[Labels]):
         """Returns a summary of the soft labels.
 
         For each class, the summary contains the number of rows in which the class is the most voted one. It also
-        contains the means over all rows of the largest share in a label and of the entropy of a label.
+        contains two means over all rows: of the largest share in a label, and of the entropy of a label.
         """
         known_BK = over_classes(labels[~np.isnan(labels.reshape(len(labels), -1)[:, 0])])
         return replace(

@@ -41,7 +41,7 @@ _A_TOKEN, _TOKENS = "a token", f"a list of at most {MOST_ADDED:,} tokens"
 
 
 class Roles(BaseModel):
-    """The keys of ``special_tokens_map.json``: the tokens with a role, and further special tokens."""
+    """The content of ``special_tokens_map.json``: a token for each role, and lists of further special tokens."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
 
@@ -69,6 +69,7 @@ class FolderTokens:
         roles: A dict from a role's key in the files to the token.
         others: Further special tokens.
         numbered: Tokens with the ids that ``file`` gives them, in order of ids.
+        file: The file with the ids.
     """
 
     roles: Mapping[str, _Added]

@@ -229,7 +229,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns the number of parameters in the lowest ``layers`` layers."""
+        """Returns the same count as :meth:`multiplied` for the lowest ``layers`` layers alone."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:
@@ -261,9 +261,9 @@ class Top(nn.Module):
     ) -> Tensor:
         """Returns the output of the last layer for all tokens, ``[N, D]``.
 
-        ``x_ND`` is the output of the layer below these layers. ``adapter`` is called with the index of each layer in
-        the whole encoder. ``rows`` is the result of :meth:`Encoder.by_distance`. For all other arguments, see
-        :meth:`Encoder.encode`.
+        ``x_ND`` is the output of the layer below this part of the encoder. ``adapter`` is called for each layer of
+        this part; it gets the index of the layer, counted from the bottom of the whole encoder. ``rows`` is the result
+        of :meth:`Encoder.by_distance`. For all other arguments, see :meth:`Encoder.encode`.
         """
         return _run(
             self.layers, x_ND, groups, generator, adapter, rows, self.first, norm=self.final_norm, first_only=first_only

@@ -1,8 +1,9 @@
 """ModernBERT: pre-norm layers, rotary positions, gated activations, and attention that is local in most layers.
 
 Source: Warner et al., "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder for Fast, Memory Efficient, and
-Long Context Finetuning and Inference", 2024. mmBERT, Ettin and gte-modernbert have the same architecture. Difference:
-embeddings have the dropout rate of the feed-forward networks. All rates of the published models are 0.
+Long Context Finetuning and Inference", 2024. mmBERT, Ettin and gte-modernbert have the same architecture. This code
+differs from transformers in one way: embeddings have the dropout rate of the feed-forward networks. It makes no
+difference to the published models, whose rates are all 0.
 """
 
 from functools import partial

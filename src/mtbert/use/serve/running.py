@@ -169,7 +169,10 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """Returns a context manager that ignores SIGINT and SIGTERM, which uvicorn raises again after its shutdown."""
+    """Returns a context manager around uvicorn, which shuts down at a signal and then raises the signal once more.
+
+    The second signal is ignored.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""Functions that answer several requests together, so that their rows share passes through the encoder.
+"""Functions that answer several requests together, so that one pass through the encoder serves them all.
 
 Dimension key: B rows, D width of the encoder.
 """
