@@ -81,7 +81,7 @@ def test_settings_that_make_no_encoder_are_refused(bert):
 
 
 BERT_KEYS = {
-    "model_type": "one of bert, deberta-v2, distilbert, electra, modernbert, mpnet, roberta, xlm-roberta, camembert",
+    "model_type": "one of bert, deberta-v2, distilbert, electra, gte, modernbert, mpnet, nomic_bert, roberta",
     "hidden_act": "one of gelu, gelu_new",
     "vocab_size": "a whole number from 1 to 16,777,216",
     "hidden_size": "a whole number from 1 to 16,384",

@@ -38,13 +38,19 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 @dataclass(frozen=True)
 class Gated:
-    """An activation with a gate: ``activation(first half of x) * second half of x``, ``[N, 2 * F] -> [N, F]``."""
+    """An activation with a gate: ``activation(first half of x) * second half of x``, ``[N, 2 * F] -> [N, F]``.
+
+    If ``gate_first`` is true, the first half is the gate, and the second half goes through the activation.
+    """
 
     activation: Activation
+    gate_first: bool = False
 
     def __call__(self, x_N2F: Tensor) -> Tensor:
-        first_NF, gate_NF = x_N2F.chunk(2, dim=-1)
-        return self.activation(first_NF) * gate_NF
+        first_NF, second_NF = x_N2F.chunk(2, dim=-1)
+        if self.gate_first:
+            return self.activation(second_NF) * first_NF
+        return self.activation(first_NF) * second_NF
 
 
 @dataclass(frozen=True)

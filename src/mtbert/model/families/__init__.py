@@ -46,9 +46,9 @@ def tiny(default: float) -> Any:
     return must_be("a number above 0, to 0.1", default, gt=0, le=0.1)
 
 
-def activation() -> Any:
+def activation(default: str = "gelu") -> Any:
     """Returns a pydantic field for the name of an activation function."""
-    return must_be(f"one of {', '.join(ACTIVATIONS)}", "gelu", "Choose an encoder with one of these.")
+    return must_be(f"one of {', '.join(ACTIVATIONS)}", default, "Choose an encoder with one of these.")
 
 
 def _known(name: str) -> str:
@@ -58,6 +58,20 @@ def _known(name: str) -> str:
 
 
 ActivationName = Annotated[str, AfterValidator(_known)]
+
+
+class Turns(BaseModel):
+    """The settings of rotary positions in a ``config.json``. Only plain positions are accepted, not scaled ones."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rope_type: Literal["default"] = "default"
+    rope_theta: float | None = Field(default=None, gt=1)  # the base; if it is missing, the family has another
+
+
+def rotary_positions(what: str = "plain rotary positions") -> Any:
+    """Returns a pydantic field for an optional key that describes rotary positions."""
+    return must_be(what, None, "Choose an encoder with plain rotary positions.")
 
 
 class Config(BaseModel):

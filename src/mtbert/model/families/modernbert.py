@@ -13,24 +13,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInf
 from torch import nn
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import ActivationName, Config, Family, activation, dropout_rate, must_be, tiny, whole_number
+from mtbert.model.families import (
+    ActivationName,
+    Config,
+    Family,
+    Turns,
+    activation,
+    dropout_rate,
+    must_be,
+    rotary_positions,
+    tiny,
+    whole_number,
+)
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
 from mtbert.model.native import HeadNorm, NativeHead
 
 LayerType = Literal["full_attention", "sliding_attention"]
-
-
-class Turns(BaseModel):
-    """The settings in ``rope_parameters`` for one type of layer: with full attention, or with sliding attention.
-
-    If ``rope_theta`` (the base of rotary positions) is missing, ``global_rope_theta`` or ``local_rope_theta`` of the
-    same ``config.json`` is used instead.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    rope_type: Literal["default"] = "default"
-    rope_theta: float | None = Field(default=None, gt=1)
 
 
 class TurnsByType(BaseModel):
@@ -77,11 +75,9 @@ class ModernBertConfig(Config):
     layer_types: Annotated[tuple[LayerType, ...] | None, Field(strict=False), AfterValidator(_one_per_layer)] = must_be(
         "full_attention or sliding_attention for each layer", None
     )
-    rope_scaling: None = must_be("null", None, "Choose an encoder with plain rotary positions.")
-    rope_parameters: TurnsByType | None = must_be(
-        "plain rotary positions for full_attention and sliding_attention",
-        None,
-        "Choose an encoder with plain rotary positions.",
+    rope_scaling: None = rotary_positions("null")
+    rope_parameters: TurnsByType | None = rotary_positions(
+        "plain rotary positions for full_attention and sliding_attention"
     )
     global_rope_theta: float = must_be("a number above 1", 160_000.0, gt=1)
     local_rope_theta: float = must_be("a number above 1", 10_000.0, gt=1)
