@@ -38,6 +38,9 @@ LOSSES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mse": F.mse_loss,
 }
 Inputs = dict[str, Tensor]
+# The keys of all families in a config.json of transformers.
+HIDDEN_DROPOUT = ("hidden_dropout_prob", "dropout", "mlp_dropout", "embedding_dropout")
+ATTENTION_DROPOUT = ("attention_probs_dropout_prob", "attention_dropout")
 
 
 @dataclass(frozen=True)
@@ -53,15 +56,13 @@ class Plain(nn.Module):
 
     def __init__(self, folder: Path, config: EncoderConfig, recipe: Recipe, heads: Mapping[str, LinearHead]) -> None:
         super().__init__()
-        if recipe.model.pooling != "cls" or config.family != "bert":
-            raise ValueError("the plain model is a BERT with its pooler. Use model.pooling: cls.")
-        self.recipe = recipe
-        self.encoder = transformers.AutoModel.from_pretrained(
-            folder,
-            hidden_dropout_prob=config.hidden_dropout,
-            attention_probs_dropout_prob=config.attention_dropout,
-            dtype=torch.float32,
-        )
+        if recipe.model.pooling != "cls":
+            raise ValueError("the plain model reads first tokens. Use model.pooling: cls.")
+        self.recipe, self.config = recipe, config
+        rates = dict.fromkeys(HIDDEN_DROPOUT, config.hidden_dropout)
+        rates |= dict.fromkeys(ATTENTION_DROPOUT, config.attention_dropout)
+        theirs = transformers.AutoConfig.from_pretrained(folder, **rates)  # ignores keys that the family lacks
+        self.encoder = transformers.AutoModel.from_pretrained(folder, config=theirs, dtype=torch.float32)
         self.heads = nn.ModuleDict({f"for_{name}": _head(head) for name, head in heads.items()})
 
     @classmethod
@@ -74,7 +75,15 @@ class Plain(nn.Module):
 
     def forward(self, task: str, labels: Tensor, **inputs: Tensor) -> dict[str, Tensor]:
         """Returns the weighted ``loss`` of a task's batch, and each of its losses by ``task.kind``."""
-        return self.losses(task, self.predict(task, self.encoder(**inputs).pooler_output), labels)
+        return self.losses(task, self.predict(task, self.vectors(**inputs)), labels)
+
+    def vectors(self, **inputs: Tensor) -> Tensor:
+        """Returns a vector for each example, ``[B, D]``: that of the pooler, or of the first token without one."""
+        if self.config.segment_types < 2:
+            del inputs["token_type_ids"]
+        found = self.encoder(**inputs)
+        vectors_BD: Tensor = found.pooler_output if self.config.pooler else found.last_hidden_state[:, 0]
+        return vectors_BD
 
     def predict(self, task: str, pooled_BD: Tensor) -> Tensor:
         """Returns the predictions of a task's batch, as in :class:`mtbert.batch.Output`."""

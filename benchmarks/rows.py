@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 
+from benchmarks.families import family_group
 from benchmarks.report import Row
 from benchmarks.rows_growth import growth
 from benchmarks.rows_prediction import help_, memory, scoring, together, tokenising
 from benchmarks.rows_training import alternating, alternating_base, joint, pal, smart, surgery, trainer
 from benchmarks.sides import GOALS, Settings
+from mtbert.model.families.known import FAMILIES
 
 Group = Callable[[Settings], Iterator[Row]]
 GROUPS: Mapping[str, Group] = {
@@ -23,6 +25,7 @@ GROUPS: Mapping[str, Group] = {
     "help": help_,
     "memory": memory,
     "growth": growth,
+    **{name: family_group(name) for name in FAMILIES},
 }
 
 

@@ -21,6 +21,7 @@ from benchmarks.timing import Measure, Paired, limits, paired, timed
 from mtbert.model.config import read_config
 from mtbert.model.download import TOKENIZER_FILES, find_encoder
 from mtbert.model.encoder import Encoder
+from mtbert.model.families.known import FAMILIES
 from mtbert.model.weights import save_encoder
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
@@ -61,6 +62,7 @@ GOALS = {
     "growth/tokens": "<= 1.2x",
     "growth/tasks": "<= 1.2x",
     "growth/length": "<= 1.2x",
+    **{f"{family}/{what}": ">= 1.5x" for family in FAMILIES for what in ("step", "answers")},
 }
 
 
@@ -210,18 +212,24 @@ def _bert_base(work: Path, shape: Mapping[str, Any], small: str) -> Path:
     """Returns a folder with random weights in the given shape and the tokenizer of MiniLM, which has BERT's words."""
     folder = work / "bert-base-shape"
     if not folder.is_dir():
-        folder.mkdir()
-        (folder / "config.json").write_text(json.dumps(shape))
-        encoder = Encoder(read_config(folder / "config.json"))
-        generator = torch.Generator().manual_seed(0)
-        for name, parameter in encoder.named_parameters():
-            if name.endswith("norm.weight"):
-                torch.nn.init.ones_(parameter)
-            else:
-                torch.nn.init.normal_(parameter, std=0.02, generator=generator)
-        save_encoder(encoder, folder)
+        write_random_encoder(folder, shape)
         copy_tokenizer(find_encoder(small), folder)
     return folder
+
+
+def write_random_encoder(folder: Path, shape: Mapping[str, Any]) -> None:
+    """Writes an encoder with random weights into a new folder; ``shape`` becomes its ``config.json``."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(shape))
+    encoder = Encoder(read_config(folder / "config.json"))
+    generator = torch.Generator().manual_seed(0)
+    norms = {module.weight for module in encoder.modules() if isinstance(module, torch.nn.LayerNorm)}
+    for parameter in encoder.parameters():
+        if parameter in norms:
+            torch.nn.init.ones_(parameter)
+        else:
+            torch.nn.init.normal_(parameter, std=0.02, generator=generator)
+    save_encoder(encoder, folder)
 
 
 def copy_tokenizer(source: Path, folder: Path) -> None:

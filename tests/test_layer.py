@@ -29,27 +29,44 @@ def test_a_gate_multiplies_the_activated_first_half():
     assert gated(torch.tensor([[-1.0, 2.0, 3.0, 4.0]])).tolist() == [[0.0, 8.0]]
 
 
+def turned(base: float, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
+    rotary = Rotary(base)
+    return rotary(qkv_N3D, heads, rotary.turns(positions_N, qkv_N3D.shape[1] // (3 * heads)))
+
+
 def test_queries_and_keys_are_turned_by_their_place_and_values_are_not():
     # One head of width 4 and base 100: the first pair of numbers turns by 1 a token, the second by 1/10.
     row = [1.0, 0.0, 0.0, 1.0]
-    found = Rotary(100.0)(torch.tensor([row * 3] * 2), 1, torch.tensor([0, 2]))
-    turned = [math.cos(2), -math.sin(0.2), math.sin(2), math.cos(0.2)]
-    assert_close(found, torch.tensor([row * 3, [*turned, *turned, *row]]))
+    found = turned(100.0, torch.tensor([row * 3] * 2), 1, torch.tensor([0, 2]))
+    expected = [math.cos(2), -math.sin(0.2), math.sin(2), math.cos(0.2)]
+    assert_close(found, torch.tensor([row * 3, [*expected, *expected, *row]]))
 
 
 def test_each_head_is_turned_on_its_own():
     qkv, positions = random(5, 3 * 8), torch.arange(5)
-    both = Rotary(10.0)(qkv, 2, positions).view(5, 3, 2, 4)
+    both = turned(10.0, qkv, 2, positions).view(5, 3, 2, 4)
     for head in range(2):
-        alone = Rotary(10.0)(qkv.view(5, 3, 2, 4)[:, :, head].reshape(5, 12), 1, positions)
+        alone = turned(10.0, qkv.view(5, 3, 2, 4)[:, :, head].reshape(5, 12), 1, positions)
         assert torch.equal(both[:, :, head].flatten(1), alone)
+
+
+def test_all_layers_of_a_pass_share_the_angles_of_a_base(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
+    seen, turns = [], Rotary.turns
+    monkeypatch.setattr(Rotary, "turns", lambda self, *given: seen.append(self.base) or turns(self, *given))
+    x_ND = random(LAYOUT.offsets[-1], 8)
+    states = [encoder.encode(x_ND, Groups(LAYOUT, CPU), None)]
+    assert seen == [20.0]
+    encoder.layers[1].attention = replace(encoder.layers[1].attention, rotary=Rotary(30.0))
+    states += [encoder.encode(x_ND, Groups(LAYOUT, CPU), None)]
+    assert seen == [20.0, 20.0, 30.0]
+    assert not torch.equal(*states)
 
 
 def test_bfloat16_is_turned_in_float32_and_stays_bfloat16():
     qkv = random(40, 24).bfloat16()
-    found = Rotary(10.0)(qkv, 2, torch.arange(40))
+    found = turned(10.0, qkv, 2, torch.arange(40))
     assert found.dtype == torch.bfloat16
-    assert torch.equal(found, Rotary(10.0)(qkv.float(), 2, torch.arange(40)).bfloat16())
+    assert torch.equal(found, turned(10.0, qkv.float(), 2, torch.arange(40)).bfloat16())
 
 
 def test_places_count_from_0_in_each_sequence_and_dummies_have_none():

@@ -7,11 +7,11 @@ longest sequence of a group, M tokens of a group (M <= G * L), E width of a head
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import groupby, pairwise
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -25,6 +25,7 @@ STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4
 SHORT = 32  # on a GPU, lengths 1..32 share a group
 LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept in memory
 
+Computed = TypeVar("Computed")
 ScoreGroup = Callable[[int, Tensor, Tensor], Tensor]
 """A function that computes the attention scores of a group, instead of plain products of queries and keys.
 
@@ -65,6 +66,7 @@ class Groups:
     layout: Layout
     device: torch.device
     rounded: bool = False
+    _kept: dict[Hashable, Any] = field(init=False, default_factory=dict, repr=False, compare=False)
 
     def __iter__(self) -> Iterator[Group]:
         return iter(self.groups)
@@ -113,6 +115,12 @@ class Groups:
         """The position of each token in its sequence, counted from 0. It is 0 for dummy tokens that pad the batch."""
         places = [torch.arange(length) for length in self.lengths]
         return send(torch.cat([*places, torch.zeros(self.dummies, dtype=torch.int64)]), self.device)
+
+    def once(self, key: Hashable, compute: Callable[[], Computed]) -> Computed:
+        """Returns the result of ``compute``, which is called once for each ``key`` and not again by later layers."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return cast(Computed, self._kept[key])
 
     @property
     def first_S(self) -> Tensor:

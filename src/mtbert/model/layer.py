@@ -64,19 +64,26 @@ class Rotary:
 
     base: float
 
-    def __call__(self, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
+    def turns(self, positions_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
+        """Returns the cosine and the sine of the angle of each element of a head, ``[N, 1, E]`` each, in float32.
+
+        The sine of an element of the first half is negated. ``positions_N`` holds the position of each token in its
+        sequence, counted from 0, and ``width`` is E.
+        """
+        steps = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
+        angles = (positions_N[:, None] * (1.0 / self.base**steps))[:, None]
+        cos, sin = angles.cos(), angles.sin()
+        return torch.cat([cos, cos], dim=2), torch.cat([-sin, sin], dim=2)
+
+    def __call__(self, qkv_N3D: Tensor, heads: int, turns: tuple[Tensor, Tensor]) -> Tensor:
         """Returns a copy of ``qkv_N3D`` (queries, keys and values of N tokens) with rotated queries and keys.
 
-        ``positions_N`` holds the position of each token in its sequence, counted from 0.
+        ``turns`` is the result of :meth:`turns`.
         """
-        qkv_N3HE = qkv_N3D.view(qkv_N3D.shape[0], 3, heads, -1)
-        width = qkv_N3HE.shape[3]
-        steps = torch.arange(0, width, 2, dtype=torch.float32, device=qkv_N3D.device) / width
-        angles = (positions_N[:, None] * (1.0 / self.base**steps))[:, None, None]
-        cos, sin = angles.cos(), angles.sin()
-        both, values = torch.split(qkv_N3HE, [2, 1], dim=1)
-        a, b = both.chunk(2, dim=3)
-        turned = torch.cat([a * cos - b * sin, b * cos + a * sin], dim=3)
+        cos_N1E, sin_N1E = turns
+        both, values = torch.split(qkv_N3D.view(qkv_N3D.shape[0], 3 * heads, -1), [2 * heads, heads], dim=1)
+        first, second = both.chunk(2, dim=2)
+        turned = both * cos_N1E + torch.cat([second, first], dim=2) * sin_N1E
         return torch.cat([turned.to(values.dtype), values], dim=1).flatten(1)
 
 
@@ -108,7 +115,9 @@ class Attention:
         products.
         """
         if self.rotary is not None:
-            qkv_N3D = self.rotary(qkv_N3D, self.heads, groups.positions_N)
+            width = qkv_N3D.shape[1] // (3 * self.heads)
+            turns = groups.once((self.rotary, width), partial(self.rotary.turns, groups.positions_N, width))
+            qkv_N3D = self.rotary(qkv_N3D, self.heads, turns)
         return attend(
             qkv_N3D, groups, self.heads, self.dropout, generator, scores, window=self.window, first_only=first_only
         )
