@@ -13,12 +13,14 @@ from toy_run import WORDS
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from benchmarks import families
 from benchmarks.families import Shape, family_group
-from benchmarks.plain import Plain
+from benchmarks.plain import ATTENTION_DROPOUT, Plain
 from benchmarks.report import Row
-from benchmarks.sides import Settings
+from benchmarks.sides import Settings, write_random_encoder
 from mtbert.model.config import read_config
-from mtbert.model.encoder import Encoder
 from mtbert.model.families.known import FAMILIES
+from mtbert.model.unfilled import unfilled
+from mtbert.model.weights import load_encoder
+from mtbert.recipe.files import load_recipe
 
 TINY = Shape(width=12, layers=2, heads=2, positions=128, vocabulary=20)
 
@@ -54,11 +56,20 @@ def test_predictions_that_differ_are_not_compared(settings: Settings, tmp_path: 
 def test_the_layers_of_all_families_have_as_many_weights(tmp_path: Path):
     def weights(name: str) -> int:
         (tmp_path / "config.json").write_text(json.dumps(TINY.config(name)))
-        with torch.device("meta"):
-            layers = Encoder(read_config(tmp_path / "config.json")).layers
+        layers = unfilled(read_config(tmp_path / "config.json")).layers
         return sum(module.weight.numel() for module in layers.modules() if isinstance(module, nn.Linear))
 
     assert {name: weights(name) for name in FAMILIES} == dict.fromkeys(FAMILIES, 2 * 12 * 12 * 12)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_other_side_has_our_dropout(tmp_path: Path, name: str):
+    write_random_encoder(tmp_path / name, TINY.config(name))
+    ours = load_encoder(str(tmp_path / name), dropout=0.25).encoder.config
+    theirs = Plain(tmp_path / name, ours, load_recipe("paper/base"), {}).encoder
+    rates = {module.p for module in theirs.modules() if isinstance(module, nn.Dropout)}
+    of_attention = {value for key, value in theirs.config.to_dict().items() if key in ATTENTION_DROPOUT}
+    assert rates == of_attention == {0.25}
 
 
 def test_the_table_has_a_line_for_each_family_asked_for(
