@@ -65,6 +65,7 @@ class Shape:
             "max_position_embeddings": self.positions,
             "pad_token_id": 0,
         }
+        gated = {"intermediate_size": 2 * intermediate // 3}  # three matrices with as many weights as two
         others: Mapping[str, Mapping[str, Any]] = {
             "deberta-v2": {
                 "max_relative_positions": -1,
@@ -83,7 +84,7 @@ class Shape:
                 "n_layers": self.layers,
             },
             "electra": {"embedding_size": self.width},
-            "modernbert": {"intermediate_size": 2 * intermediate // 3},  # three matrices with as many weights as two
+            **dict.fromkeys(("gte", "modernbert", "nomic_bert"), gated),
             "mpnet": {"max_position_embeddings": self.positions + 2},
             "roberta": {"max_position_embeddings": self.positions + 1},
         }
