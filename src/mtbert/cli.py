@@ -144,9 +144,11 @@ def predict(
     ] = None,
     input_: Annotated[
         str | None,
-        typer.Option("--input", help="A csv, tsv, jsonl or parquet file; - for csv, tsv or jsonl on standard input."),
+        typer.Option("--input", help="A csv, tsv, jsonl or parquet file, or a pattern; - for standard input."),
     ] = None,
-    output: Annotated[str, typer.Option(help="A csv, tsv, jsonl or parquet file; - for csv on standard output.")] = "-",
+    output: Annotated[
+        str, typer.Option(help="A csv, tsv, jsonl or parquet file, or a folder; - for csv on standard output.")
+    ] = "-",
     text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
     text_pair: Annotated[str | None, typer.Option(help="The second text, for tasks of pairs.")] = None,
     vectors: Annotated[
@@ -159,6 +161,15 @@ def predict(
             help="Mark this share of each task's answers, the least certain ones, for a person to check.",
         ),
     ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Make the share I of N of the parts, beside N-1 other commands.")
+    ] = None,
+    part_rows: Annotated[
+        int | None, typer.Option(min=1, help="Most rows of a part. Default: 50000.", show_default=False)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Make the parts on a Ray cluster, or on a local one: local.")
+    ] = None,
     set_: RunOverrides = None,
 ) -> None:
     """Answer one or more tasks for each text: the class with its probabilities, or the score.
@@ -167,6 +178,9 @@ def predict(
     and columns in the same order, and new columns with the answers. If exactly one --task is given, the new columns
     have plain names such as label. Otherwise each name begins with the task: topic.label in a table, or
     {"topic": {"label": ...}} in jsonl.
+
+    With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
+    written in parts. Run the same command again to go on after it was stopped; run several to share the work.
 
     Examples:
 
@@ -187,11 +201,19 @@ def predict(
       mtbert predict runs/mine --task topic --input new.csv --output answers.csv --unsure 0.1
 
       cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/ --part 2/8
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/ --ray local
     """
     from mtbert.use.predict import Question, predict_run, unsure_share
 
     share = None if unsure is None else unsure_share(unsure)
-    asked = Question(tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), share)
+    asked = Question(
+        tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), share, part_rows, part, ray
+    )
     predict_run(run, asked, plain_console(stderr=True))
 
 

@@ -6,6 +6,7 @@ old and the new folder until the old one is gone. No other process can therefore
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,38 @@ def alone(folder: Path, command: str, *, wait: bool = False, lasting: bool = Tru
         yield held
     finally:
         held.leave()
+
+
+@contextmanager
+def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
+    """Claims one item of the work in a folder during a ``with`` block. Yields whether this process has the claim.
+
+    Any number of processes, on any number of machines that share the disk, can claim different items of one folder. All
+    claims lie in one file: an item is one byte of it, chosen by the item's name, which is locked. The end of a process
+    releases its claims.
+
+    Args:
+        folder: A folder that exists.
+        item: The name of the item.
+        wait: Whether to wait while another process has the claim.
+
+    Raises:
+        OSError: If the file system has no locks. The error names the file.
+    """
+    file = folder / LOCK
+    byte = int.from_bytes(hashlib.sha256(os.fsencode(item)).digest()[:7])  # two items rarely share one, and then wait
+    with files.naming(file):
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        free = True
+        with files.naming(file):
+            try:
+                fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
+            except (BlockingIOError, PermissionError):  # POSIX allows both errors for a lock that another process holds
+                free = False
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def find_held(folder: Path) -> Path | None:

@@ -3,7 +3,8 @@
 import html
 import io
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -45,6 +46,15 @@ class LiveBar:
             self.live.stop()
         if self.output is not None:
             self._draw("")
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Returns a context manager that starts the bar, and stops it at the end."""
+        self.start()
+        try:
+            yield
+        finally:
+            self.stop()
 
     def moved(self) -> None:
         """Updates the progress bar. An update that comes too soon after the previous one is skipped."""

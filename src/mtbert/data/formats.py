@@ -22,7 +22,9 @@ BOM = b"\xef\xbb\xbf"
 
 
 @contextmanager
-def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False) -> Iterator[Records]:
+def opened(
+    name: str, path: Path, wanted: Sequence[str], *, every: bool = False, unlimited: bool = False
+) -> Iterator[Records]:
     """Yields the records of a file, with the values of the ``wanted`` columns.
 
     Args:
@@ -30,36 +32,55 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
         path: The path of the file.
         wanted: The columns to read.
         every: Whether to read all columns. If true, ``wanted`` only helps to detect the separator of columns.
+        unlimited: Whether the file may be larger than ``LARGEST_TABLE``.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
         ValueError: If the format of the file is unknown, or if the file cannot be read. If a line is wrong, the message
             names it.
     """
-    suffix, packed = _kind(name, path)
+    suffix, packed = file_kind(name, path)
+    with opened_bytes(name, path, unlimited=unlimited or packed or suffix == ".parquet") as file:
+
+        def digest() -> str:
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+        if suffix == ".parquet":
+            columns, rows = parquet.parquet_records(name, file, None if every else wanted)
+            yield Records(columns, rows, unit="row", digest=digest)
+            return
+        with plain.decoded(name, file, packed, unlimited=unlimited) as text:
+            is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
+            if suffix in (".json", ".jsonl"):
+                found = objects.array(name, text) if is_array else objects.each_line(name, text)
+                names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
+                unit = "item" if is_array else "line"
+                yield Records(names, kept, unit=unit, late=not every, digest=digest, reached=file.tell)
+            elif suffix == ".conll":
+                columns, rows = conll.conll_records(name, text, wanted, every=every)
+                yield Records(columns, rows, digest=digest, reached=file.tell)
+            else:
+                line, columns, rows = separated.separated_records(name, suffix, text, wanted, every)
+                yield Records(columns, rows, header=f", line {line}", digest=digest, reached=file.tell)
+
+
+@contextmanager
+def opened_bytes(name: str, path: Path, *, unlimited: bool) -> Iterator[io.BufferedReader]:
+    """Opens a regular file. An error from the disk, then or later, becomes a message that begins with ``name``.
+
+    Args:
+        name: The name of the file in messages.
+        path: The path of the file.
+        unlimited: Whether the file may have more than ``LARGEST_TABLE`` bytes.
+
+    Raises:
+        FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
+        ValueError: If the file cannot be read, is no regular file, or is too large.
+    """
     try:
-        with _open(name, path, 2**63 if packed or suffix == ".parquet" else LARGEST_TABLE) as file:
-
-            def digest() -> str:
-                file.seek(0)
-                return hashlib.file_digest(file, "sha256").hexdigest()
-
-            if suffix == ".parquet":
-                columns, rows = parquet.parquet_records(name, file, None if every else wanted)
-                yield Records(columns, rows, unit="row", digest=digest)
-                return
-            with plain.decoded(name, file, packed) as text:
-                is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
-                if suffix in (".json", ".jsonl"):
-                    found = objects.array(name, text) if is_array else objects.each_line(name, text)
-                    names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
-                    yield Records(names, kept, unit="item" if is_array else "line", late=not every, digest=digest)
-                elif suffix == ".conll":
-                    columns, rows = conll.conll_records(name, text, wanted, every=every)
-                    yield Records(columns, rows, digest=digest)
-                else:
-                    line, columns, rows = separated.separated_records(name, suffix, text, wanted, every)
-                    yield Records(columns, rows, header=f", line {line}", digest=digest)
+        with _open(name, path, 2**63 if unlimited else LARGEST_TABLE) as file:
+            yield file
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -69,11 +90,11 @@ def opened(name: str, path: Path, wanted: Sequence[str], *, every: bool = False)
 
 def check_file(name: str, path: Path) -> None:
     """Raises FileNotFoundError if a file does not exist, ValueError if its format is unknown or it cannot be opened."""
-    _kind(name, path)
+    file_kind(name, path)
     _open(name, path, 2**63).close()
 
 
-def _kind(name: str, path: Path) -> tuple[str, bool]:
+def file_kind(name: str, path: Path) -> tuple[str, bool]:
     """Returns a pair: the suffix that identifies the format of a file, and whether the file is compressed with gzip."""
     bare = path.name.lower()
     packed = bare.endswith(".gz")

@@ -18,10 +18,8 @@ def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> 
     Raises:
         ValueError: If the file is not a Parquet file, or if the columns to read are too large.
     """
-    import pyarrow.parquet as pq
-
-    with _errors(name):
-        table = pq.ParquetFile(file)
+    table = parquet_file(name, file)
+    with parquet_errors(name):
         columns = list(table.schema_arrow.names)
         asked = columns if wanted is None else wanted
         size = sum(
@@ -39,10 +37,10 @@ def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> 
 
     def rows() -> Iterator[Record]:
         number = 0
-        with _errors(name):
+        with parquet_errors(name):
             for batch in table.iter_batches(batch_size=BATCH, columns=list(dict.fromkeys(found)), use_threads=False):
                 # Column by column, so that the error for a value that Python cannot represent names its column.
-                values = {column: _values(name, column, batch.column(column)) for column in batch.schema.names}
+                values = {column: cell_values(name, column, batch.column(column)) for column in batch.schema.names}
                 nothing = [None] * batch.num_rows
                 for row in zip(*(values.get(column, nothing) for column in asked), strict=True):
                     number += 1
@@ -51,7 +49,20 @@ def parquet_records(name: str, file: BinaryIO, wanted: Sequence[str] | None) -> 
     return columns, rows()
 
 
-def _values(name: str, column: str, array: Any) -> list[object]:
+def parquet_file(name: str, file: BinaryIO, buffer: int = 0) -> Any:
+    """Returns an open Parquet file as a ``pyarrow.parquet.ParquetFile``.
+
+    If ``buffer`` is not 0, columns are read in parts of this number of bytes, so that a large row group needs little
+    memory.
+    """
+    import pyarrow.parquet as pq
+
+    with parquet_errors(name):
+        return pq.ParquetFile(file, buffer_size=buffer)
+
+
+def cell_values(name: str, column: str, array: Any) -> list[object]:
+    """Returns the values of an Arrow array as Python objects. Errors name the file ``name`` and the column."""
     try:
         return list(array.to_pylist())
     except (ValueError, OverflowError) as error:
@@ -61,7 +72,8 @@ def _values(name: str, column: str, array: Any) -> list[object]:
 
 
 @contextmanager
-def _errors(name: str) -> Iterator[None]:
+def parquet_errors(name: str) -> Iterator[None]:
+    """A context manager that turns an error from reading the Parquet file ``name`` into a one-line ValueError."""
     import pyarrow as pa
 
     try:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,12 +20,12 @@ class Text:
     a gzip file that is damaged or too large. The message names the file, and the line if it is known.
     """
 
-    def __init__(self, name: str, stream: io.TextIOWrapper, top: str) -> None:
+    def __init__(self, name: str, stream: io.TextIOWrapper, top: str, largest: int) -> None:
         self.name = name
         self.top = top  # the beginning of the text, from which the kind of content can be seen
         self.line = 0  # number of lines that have been read completely
         self._stream = stream
-        self._left = LARGEST_TABLE
+        self._left = self._largest = largest
 
     def __iter__(self) -> Iterator[str]:
         """Yields all lines of the file, with their line breaks."""
@@ -50,7 +51,7 @@ class Text:
             raise ValueError(f"{self.name}: not a whole gzip file ({reason(error)}). Pack it again.") from None
         self._left -= len(text)
         if self._left < 0:
-            raise ValueError(f"{self.name}: unpacks to more than {LARGEST_TABLE:,} characters. Keep fewer rows.")
+            raise ValueError(f"{self.name}: unpacks to more than {self._largest:,} characters. Keep fewer rows.")
         if "\0" in text:
             line = self._at(text, text.index("\0"))
             raise ValueError(f"{self.name}, line {line}: a NUL character is not text. Save the file as UTF-8 text.")
@@ -69,13 +70,14 @@ class Text:
 
 
 @contextmanager
-def decoded(name: str, file: io.BufferedReader, packed: bool) -> Iterator[Text]:
+def decoded(name: str, file: io.BufferedReader, packed: bool, *, unlimited: bool = False) -> Iterator[Text]:
     """Returns a context manager that yields the text of an open file as one :class:`Text`.
 
     Args:
         name: The name of the file in messages.
         file: The open file.
         packed: Whether the file is compressed with gzip.
+        unlimited: Whether the text may have more than ``LARGEST_TABLE`` characters.
 
     Raises:
         ValueError: If ``packed`` is true but the file is not a gzip file.
@@ -89,6 +91,6 @@ def decoded(name: str, file: io.BufferedReader, packed: bool) -> Iterator[Text]:
     end = "\r" if b"\r" in top and b"\n" not in top else "\n"
     text = io.TextIOWrapper(stream, encoding="utf-8-sig", errors="surrogateescape", newline=end)
     try:
-        yield Text(name, text, top.decode("utf-8-sig", errors="replace"))
+        yield Text(name, text, top.decode("utf-8-sig", errors="replace"), sys.maxsize if unlimited else LARGEST_TABLE)
     finally:
         text.detach()  # otherwise the wrapper would close the file

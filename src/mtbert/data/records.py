@@ -20,6 +20,8 @@ class Records:
         late: Whether ``columns`` is incomplete until the last record has been read.
         digest: A function that returns the SHA-256 of the file. Call it after the last record has been read. For a data
             set, it is None.
+        reached: A function that returns how many bytes of the file have been read so far. For a data set, and for a
+            Parquet file, it is None.
     """
 
     columns: Collection[str]
@@ -28,3 +30,4 @@ class Records:
     header: str = ""
     late: bool = False
     digest: Callable[[], str] | None = None
+    reached: Callable[[], int] | None = None

@@ -202,12 +202,7 @@ def _read(
         return _generated(source, columns, texts, labelled)
     found = ", ".join(filter(None, (source.config, source.split)))
     named = list(map(readable, source.files or [f"{source.hub} [{found}]" if found else str(source.hub)]))
-    for each, number in zip(columns, texts, strict=True):
-        if number not in (None, len(each.text)):
-            raise ValueError(
-                f"{named[0]}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
-                f"{quoted(each.text)}. Name {number}, or change the task's inputs."
-            )
+    check_texts(named[0], columns, texts)
     where = {key: cells.as_label(value) for key, value in (source.where or {}).items()}
     reader = Reader(columns, where, labelled, whole=whole, words=words, gaps=gaps)
     parts = []
@@ -219,6 +214,22 @@ def _read(
         raise ValueError(f"{names(parts)}: no row has {shown(source.where)}. Mend where, or drop it.")
     table = reader.table(parts)
     return table if source.hub is None else _digested(table)
+
+
+def check_texts(name: str, columns: Sequence[Columns], texts: Sequence[int | None]) -> None:
+    """Raises a ValueError if a task does not read as many texts as its column settings name.
+
+    Args:
+        name: The name of the source in the message.
+        columns: The column settings of each task.
+        texts: The number of texts that each task reads; None for any number.
+    """
+    for each, number in zip(columns, texts, strict=True):
+        if number not in (None, len(each.text)):
+            raise ValueError(
+                f"{name}: the task reads {count(number, 'text')}, but columns.text names {len(each.text)}: "
+                f"{quoted(each.text)}. Name {number}, or change the task's inputs."
+            )
 
 
 def check_files_of(source: Source, root: Path) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
 from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
+from mtbert.data.tables import Columns
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown
 from mtbert.recipe.settings import Recipe
@@ -53,7 +54,7 @@ def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Da
     empty text are not in the data set, and a warning counts them.
     """
     table = _texts(recipe, [known_task(predictor, recipe, task)], file, Path(), recipe.tasks[task].columns.id)
-    (data,) = _datasets(predictor, [task], table)
+    (data,) = datasets_of(predictor, [task], table)
     warnings = [*table.warnings, *_gaps(table, [data], "left out {}, because a text is empty")]
     return data, whole.read_whole(file, Path(file), recipe.tasks[task].columns.text), warnings
 
@@ -76,14 +77,14 @@ def unlabelled(
         warnings: list[str] = []
         named = list(tasks)
         if not tasks:
-            tasks, warnings = _fitting(predictor, recipe, name, folder)
+            found = whole.read_columns(name, folder / name, text_columns(recipe, predictor.tasks))
+            tasks, warnings = fitting(predictor, recipe, name, found)
         chosen = [known_task(predictor, recipe, task) for task in tasks]
-        texts = list(dict.fromkeys(column for task in tasks for column in recipe.tasks[task].columns.text))
-        ids = list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
+        texts, ids = text_columns(recipe, tasks), id_columns(recipe, tasks)
         given = whole.read_whole(name, folder / name, (*texts, *ids))
         there = [id_ for id_ in ids if id_ in given.columns]
         table = _texts(recipe, chosen, name, folder, *(there or ids)[:1], gaps=len(named) != 1)
-    data = _datasets(predictor, tasks, table)
+    data = datasets_of(predictor, tasks, table)
     empty = {one.task.name: "a text is empty in every row" for one in data if not len(one)}
     if empty:
         tasks, more = answering(recipe, tasks, name, empty)
@@ -131,18 +132,24 @@ def answering(
     return found, [f"{name}: left out: {left_out}."] if against else []
 
 
-def _fitting(predictor: Predictor, recipe: Recipe, name: str, folder: Path) -> tuple[list[str], list[str]]:
-    """Returns the tasks whose text columns are all in the input file.
+def text_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
+    """Returns the names of all columns of texts that the recipe names for ``tasks``."""
+    return list(dict.fromkeys(c for task in tasks if task in recipe.tasks for c in recipe.tasks[task].columns.text))
+
+
+def id_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
+    """Returns the names of all id columns that the recipe names for ``tasks``."""
+    return list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
+
+
+def fitting(predictor: Predictor, recipe: Recipe, name: str, found: Collection[str]) -> tuple[list[str], list[str]]:
+    """Returns the tasks whose text columns are all in ``found``, the columns of the input ``name``.
 
     Also returns a list of warnings, with one entry if tasks are left out.
     """
     reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
-    texts = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task not in reasons}
-    found = whole.read_columns(
-        name, folder / name, list(dict.fromkeys(c for columns in texts.values() for c in columns))
-    )
-    for task, columns in texts.items():
-        missing = [column for column in columns if column not in found]
+    for task in predictor.tasks:
+        missing = [column for column in text_columns(recipe, [task]) if column not in found]
         if missing:
             reasons[task] = f"no column {few(missing, quoted=True)}"
     return answering(recipe, list(predictor.tasks), name, reasons)
@@ -188,14 +195,22 @@ def _texts(
         id_: The name of the id column. If it is None, or the file lacks the column, the ids are row numbers.
         gaps: Whether texts may be empty.
     """
-    columns = [recipe.tasks[task.name].columns.unweighted.model_copy(update={"id": id_}) for task in tasks]
-    words = {column for task in tasks for column in recipe.columns_of_words(task.name)}
+    columns, words = columns_read(recipe, tasks, id_)
     return sources.read_texts(
         Source(path=file), columns, root, texts=[task.texts for task in tasks], words=words, gaps=gaps
     )
 
 
-def _datasets(predictor: Predictor, tasks: Sequence[str], table: SourceTable) -> list[Dataset]:
+def columns_read(recipe: Recipe, tasks: Iterable[Task], id_: str | None) -> tuple[list[Columns], set[str]]:
+    """Returns a pair: the columns that each task reads, and the columns of texts that may be lists of words.
+
+    ``id_`` is the name of the id column, or None if rows are numbered.
+    """
+    columns = [recipe.tasks[task.name].columns.unweighted.model_copy(update={"id": id_}) for task in tasks]
+    return columns, {column for task in tasks for column in recipe.columns_of_words(task.name)}
+
+
+def datasets_of(predictor: Predictor, tasks: Sequence[str], table: SourceTable) -> list[Dataset]:
     """Returns a data set for each task, with the rows of ``table``.
 
     The table must have been read for exactly these tasks, in this order.

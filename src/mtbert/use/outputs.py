@@ -64,6 +64,18 @@ def check_output(option: str, name: str, known: Sequence[str], model: Path, read
             files.check_target(place, "Give another file.")
     except ValueError as error:
         raise ValueError(f"{option} {clean(str(error))}") from None
+    check_place(shown, real, model, reads)
+    return real
+
+
+def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str]) -> None:
+    """Checks that a file may be written at the path ``real``. Error messages begin with ``shown``.
+
+    ``model`` and ``reads`` are those of :func:`check_output`.
+
+    Raises:
+        ValueError: If the file must not be overwritten, or lies in a folder that mtbert keeps.
+    """
     for read, what in reads.items():
         if _same(real, read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read))):
             raise ValueError(f"{shown}: is {what}. Give another.")
@@ -73,7 +85,6 @@ def check_output(option: str, name: str, known: Sequence[str], model: Path, read
                 raise ValueError(f"{shown}: lies in {clean(str(folder))}, which is {what}. Give a file elsewhere.")
     if real.exists() and real.stat().st_nlink > 1 and any(_same(real, file) for file in model.rglob("*")):
         raise ValueError(f"{shown}: is also a file of {clean(str(model))}, which is kept. Give another.")
-    return real
 
 
 def _same(a: Path, b: Path) -> bool:
@@ -119,11 +130,18 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
     names: dict[str, str] = {}
     rows = []
     for record, answer in zip(given, answers, strict=True):
-        for key in answer:
-            if key not in names:
-                names[key] = free_name(key, (*columns, *names.values()))
-        rows.append({c: record.get(c) for c in columns} | {names[k]: _rounded(v) for k, v in answer.items()})
+        if not names:
+            names = answer_names(columns, answer)
+        rows.append({c: record.get(c) for c in columns} | {names[k]: rounded(v) for k, v in answer.items()})
     return Answered([*columns, *names.values()], rows, {k: v for k, v in names.items() if k != v})
+
+
+def answer_names(columns: Collection[str], keys: Iterable[str]) -> dict[str, str]:
+    """Returns a dict from the name of each answer to the name of its output column, which no input column has."""
+    names: dict[str, str] = {}
+    for key in keys:
+        names[key] = free_name(key, (*columns, *names.values()))
+    return names
 
 
 def joined(answer: OutputRow, separator: str) -> OutputRow:
@@ -149,11 +167,12 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def _rounded(value: object) -> object:
+def rounded(value: object) -> object:
+    """Returns ``value`` with each number in it rounded to ``DIGITS`` significant digits."""
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     return float(f"{value:.{DIGITS}g}") if isinstance(value, float) else value
 
 
@@ -172,20 +191,35 @@ def write_answers(answered: Answered, file: Path | None, suffix: str) -> None:
         assert file is not None
         files.write(file, lambda new: _write_parquet(answered, new))
         return
-    text = _json_lines(answered) if suffix == ".jsonl" else _separated(answered, "\t" if suffix == ".tsv" else ",")
-    # A JSON escape can stand for half a surrogate pair, which UTF-8 cannot encode; it is written as an escape again.
-    content = text.encode("utf-8", errors="backslashreplace")
+    content = as_bytes(answered, suffix)
     if file is not None:
         files.write(file, lambda new: new.write_bytes(content))
     else:
         files.write_output(content)
 
 
-def _separated(answered: Answered, delimiter: str) -> str:
+def as_bytes(answered: Answered, suffix: str, *, header: bool = True) -> bytes:
+    """Returns a table of answers as the content of a text file.
+
+    Args:
+        answered: The table.
+        suffix: ``.csv``, ``.tsv`` or ``.jsonl``; an empty text means CSV.
+        header: Whether CSV and TSV begin with a line of column names.
+    """
+    if suffix == ".jsonl":
+        text = _json_lines(answered)
+    else:
+        text = _separated(answered, "\t" if suffix == ".tsv" else ",", header)
+    # A JSON escape can stand for half a surrogate pair, which UTF-8 cannot encode; it is written as an escape again.
+    return text.encode("utf-8", errors="backslashreplace")
+
+
+def _separated(answered: Answered, delimiter: str, header: bool) -> str:
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
     quoted = csv.writer(file, delimiter=delimiter, lineterminator="\n", quoting=csv.QUOTE_ALL)
-    for row in (answered.columns, *([_cell(row[c]) for c in answered.columns] for row in answered.rows)):
+    top = [answered.columns] if header else []
+    for row in (*top, *([_cell(row[c]) for c in answered.columns] for row in answered.rows)):
         # csv.writer leaves a bare carriage return unquoted, and readers would take it for the end of a line.
         (quoted if any("\r" in cell for cell in row) else writer).writerow(row)
     return file.getvalue()

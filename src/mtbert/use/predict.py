@@ -15,10 +15,13 @@ from mtbert.messages import clean, count, few, shown, warn
 from mtbert.numbers import number
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
+from mtbert.use.bulk import is_bulk, score_files
 from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import answering, unlabelled
-from mtbert.use.outputs import STANDARD_OUTPUT, OutputRow
+from mtbert.use.making import share_of
+from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor, load
+from mtbert.use.scorer import output_row
 from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targets
 
 
@@ -38,6 +41,9 @@ class Question:
     vectors: str | None = None
     overrides: tuple[str, ...] = ()
     unsure: float | None = None  # the share of the answers of each task that are marked as the least certain
+    part_rows: int | None = None  # this and the next two are for parts, see :func:`mtbert.use.bulk.score_files`
+    share: str | None = None  # I/N
+    ray: str | None = None
 
 
 # Answers -----------------------------------------------------------------------------------------------------
@@ -57,12 +63,18 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         raise ValueError("give --input FILE, or --text (with --text-pair for a pair). See: mtbert predict --help")
     if question.unsure is not None and source is None:
         raise ValueError("--unsure marks a share of the rows of a file, and there is one text. Give --input FILE.")
-    to_screen = question.output == STANDARD_OUTPUT
-    if to_screen and sys.stdout is None:
-        raise ValueError("standard output is closed. Give --output FILE.")
     for task in question.tasks:
         if question.tasks.count(task) > 1:
             raise ValueError(f"--task {clean(task)}: is given more than once. Give it once.")
+    if is_bulk(source, question.output):
+        _score_parts(path, question, console)
+        return
+    for option, value in (("--part", question.share), ("--part-rows", question.part_rows), ("--ray", question.ray)):
+        if value is not None:
+            raise ValueError(f"{option}: is for parts. Give a pattern as --input, and a folder as --output.")
+    to_screen = question.output == STANDARD_OUTPUT
+    if to_screen and sys.stdout is None:
+        raise ValueError("standard output is closed. Give --output FILE.")
     alone = question.tasks[0] if len(question.tasks) == 1 else None
     if question.vectors is not None and alone is None:
         raise ValueError(
@@ -97,7 +109,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     else:
         suffix = Path(question.output).suffix.lower()
         blank = {one.task.name: dict.fromkeys(answers[one.rows[0]][one.task.name]) for one in data}
-        rows = (_columns_of(row, blank, recipe, alone, suffix) for row in answers)
+        rows = (output_row(row, blank, recipe, alone, suffix) for row in answers)
         written = outputs.answered(given.columns, given.rows, rows)
         for name, renamed in written.renamed.items():
             warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
@@ -109,6 +121,32 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if vectors_file is not None:
         outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
         console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
+
+
+def _score_parts(path: Path, question: Question, console: Console) -> None:
+    for option, given, why in (
+        ("--unsure", question.unsure, "marks a share of the rows of one file"),
+        ("--vectors", question.vectors, "is for one file"),
+    ):
+        if given is not None:
+            raise ValueError(
+                f"{option}: {why}, and answers go into parts. Drop it, or give one file and one output file."
+            )
+    if question.output == STANDARD_OUTPUT:
+        raise ValueError(
+            f"--input {shown(question.source)}: a pattern, so answers go into parts. Give --output FOLDER."
+        )
+    score_files(
+        find_run(path),
+        str(question.source),
+        question.output,
+        console,
+        tasks=question.tasks,
+        overrides=question.overrides,
+        part_rows=question.part_rows,
+        share=None if question.share is None else share_of(question.share),
+        ray=question.ray,
+    )
 
 
 def unsure_share(text: str) -> float:
@@ -156,27 +194,6 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
     return data, Whole(columns, [dict(zip(columns, data[0].examples[0].texts, strict=True))]), warnings
 
 
-def _columns_of(
-    row: Mapping[str, OutputRow | None],
-    blank: Mapping[str, OutputRow],
-    recipe: Recipe | None,
-    single_task: str | None,
-    suffix: str,
-) -> OutputRow:
-    """Returns the columns of an output row: the answer of ``single_task`` or, if this is None, of every task.
-
-    ``row`` maps each task to its answer, or to None if the answer is missing. If ``single_task`` is None and the output
-    is JSON lines, a missing answer is written as null. In all other cases, a missing answer becomes ``blank[task]``,
-    which has the columns of an answer, without values.
-    """
-    if single_task is None and suffix == ".jsonl":
-        return dict(row)
-    filled = {task: blank[task] if answer is None else answer for task, answer in row.items()}
-    if suffix in outputs.SEPARATED:
-        filled = {task: _joined(recipe, task, answer) for task, answer in filled.items()}
-    return outputs.flat(filled) if single_task is None else filled[single_task]
-
-
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:
     """Returns two paths: the file for answers and the file for vectors. A path is None if its file is not wanted.
 
@@ -197,16 +214,6 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
         if output == vectors:
             raise ValueError(f"--vectors {clean(question.vectors)}: is the file of --output. Give another.")
     return output, vectors
-
-
-def _joined(recipe: Recipe | None, task: str, answer: OutputRow) -> OutputRow:
-    """Returns ``answer`` with each list in it joined into one text by the separator that the recipe gives.
-
-    If the recipe gives none, returns ``answer`` unchanged.
-    """
-    known = recipe.tasks.get(task) if recipe is not None else None
-    separator = None if known is None else known.columns.separator
-    return answer if separator is None else outputs.joined(answer, separator)
 
 
 def answer_line(answer: Mapping[str, Any]) -> str:

@@ -1,0 +1,196 @@
+"""Making parts: the rows of an input file with their answers, a fixed number of rows in each part.
+
+A part has the rows from number ``k * part_rows`` of its file on. It depends on the model, the file and the options
+alone, so it does not matter which process makes it, or when.
+"""
+
+import hashlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from mtbert import files
+from mtbert.data import streams
+from mtbert.data.streams import Stream
+from mtbert.messages import clean, few, near, shown
+from mtbert.use.hub_runs import MODEL_FILES
+from mtbert.use.part_files import Filled, InputFile, PartFolder, PartRecord, part_writer
+from mtbert.use.predictor import Predictor, load
+from mtbert.use.scorer import Scorer
+from mtbert.use.trained import recipe_of
+
+BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
+
+
+@dataclass(frozen=True)
+class Share:
+    """The share ``number`` of ``of`` equal shares of the parts, counted from 0. ``Share()`` is all of them."""
+
+    number: int = 0
+    of: int = 1
+
+    def has(self, given: InputFile, part: int) -> bool:
+        """Returns whether a part of an input file belongs to this share."""
+        return (given.number + part) % self.of == self.number
+
+
+def share_of(text: str) -> Share:
+    """Returns the value of the option ``--part``, such as ``2/8``.
+
+    Raises:
+        ValueError: If it is not I/N with I from 1 to N.
+    """
+    number, slash, of = text.partition("/")
+    if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (number, of))) or not (
+        1 <= int(number) <= int(of)
+    ):
+        raise ValueError(f"--part must be I/N with I from 1 to N, found {clean(text)}. Give for example --part 2/8.")
+    return Share(int(number) - 1, int(of))
+
+
+@dataclass
+class Maker:
+    """Makes the parts of input files.
+
+    Attributes:
+        scorer: Answers the rows.
+        parts: The output folder.
+        part_rows: The largest number of rows in a part.
+        share: The parts that this command makes.
+        tick: Called after each block with its number of rows, and the share of the current file that has been read.
+    """
+
+    scorer: Scorer
+    parts: PartFolder
+    part_rows: int
+    share: Share = field(default_factory=Share)
+    tick: Callable[[int, float], None] = lambda rows, share: None
+
+    def make(self, given: InputFile, only: int | None = None, *, wait: bool = False) -> Iterator[int | None]:
+        """Makes the parts of a file that are in the share and not finished. ``only`` chooses a single part.
+
+        Yields the number of each part that it has made. Yields None for a part that another process is making at the
+        moment; if ``wait`` is true, waits for that process instead.
+        """
+        if self.ended(given):
+            return
+        with streams.opened_stream(given.name, given.path, self.scorer.wanted) as stream:
+            self._check_columns(given, stream)
+            number = 0
+            if not stream.more():
+                with self.parts.claimed(given, 0, wait=True):
+                    self.parts.write(given, 0, None)
+            while stream.more() and (only is None or number <= only):
+                if not self.share.has(given, number) or only not in (None, number):
+                    stream.skip(self.part_rows)
+                else:
+                    with self.parts.claimed(given, number, wait=wait) as free:
+                        if not free:
+                            yield None
+                        if not free or self.parts.record(given, number) is not None:
+                            stream.skip(self.part_rows)
+                        else:
+                            self.parts.write(given, number, partial(self._fill, stream))
+                            yield number
+                number += 1
+
+    def ended(self, given: InputFile) -> bool:
+        """Returns whether all parts of a file that are in the share are finished."""
+        return self.complete(self.parts.finished(given), lambda number: self.share.has(given, number))
+
+    def pending(self, given: InputFile) -> list[int | None]:
+        """Returns the numbers of the parts that are in the share and not finished, for :meth:`make` one by one.
+
+        The number of parts of a text file is only known at its end, so all of them are one item: None.
+        """
+        found = self.parts.finished(given)
+        if given.suffix != ".parquet":
+            return [] if self.ended(given) else [None]
+        with streams.opened_parquet(given.name, given.path) as file:
+            rows = int(file.metadata.num_rows)
+        numbers = range(max(1, -(-rows // self.part_rows)))
+        return [number for number in numbers if self.share.has(given, number) and number not in found]
+
+    def complete(self, found: Mapping[int, PartRecord], wanted: Callable[[int], bool] = lambda _: True) -> bool:
+        """Returns whether ``found``, the finished parts of a file, are all that are ``wanted``, up to the last one."""
+        stop = next((number + 1 for number, record in found.items() if record.last), None)
+        return stop is not None and all(number in found for number in range(stop) if wanted(number))
+
+    def _fill(self, stream: Stream, file: Path) -> Filled:
+        rows, without = 0, dict.fromkeys(self.scorer.tasks, 0)
+        with part_writer(file, self.scorer) as write:
+            while rows < self.part_rows and stream.more():
+                block = stream.take(min(BLOCK_ROWS, self.part_rows - rows))
+                scored = self.scorer.score(block)
+                write(block, scored)
+                rows += block.size
+                for task, number in scored.without.items():
+                    without[task] += number
+                self.tick(block.size, stream.share())
+        return Filled(rows, not stream.more(), without)
+
+    def _check_columns(self, given: InputFile, stream: Stream) -> None:
+        check_columns(given, stream.columns, self.scorer.wanted)
+        if clash := [name for name in self.scorer.names.values() if name in stream.columns]:
+            raise ValueError(
+                f"{given.name}: has a column {shown(clash[0])}, which is the name of an answer in the parts of other "
+                "files. Rename the column."
+            )
+
+
+def check_columns(given: InputFile, columns: Collection[str], wanted: Sequence[str]) -> None:
+    """Raises a ValueError if a file lacks one of the ``wanted`` columns."""
+    for column in wanted:
+        if column not in columns:
+            raise ValueError(
+                f"{given.name}: there is no column {shown(column)}, found {few(columns, quoted=True)}."
+                f"{near(column, columns)} All files must have the columns of the first."
+            )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a process needs to make parts, as plain values that can be sent to another machine.
+
+    Attributes:
+        run: The folder of the run or model.
+        overrides: Changes of the recipe.
+        tasks: The tasks that answer.
+        single: Whether answers are written without the name of the task.
+        columns: The columns of the first input file.
+        name: The name of this file, for messages.
+        suffix: The ending of the parts.
+        folder: The output folder.
+        part_rows: The largest number of rows in a part.
+    """
+
+    run: Path
+    overrides: tuple[str, ...]
+    tasks: tuple[str, ...]
+    single: bool
+    columns: tuple[str, ...]
+    name: str
+    suffix: str
+    folder: Path
+    part_rows: int
+
+    def maker(self, share: Share | None = None, predictor: Predictor | None = None) -> Maker:
+        """Returns a maker of the parts in ``share``. It uses ``predictor`` or, if this is None, loads the model."""
+        scorer = Scorer(
+            load(self.run) if predictor is None else predictor,
+            recipe_of(self.run, self.overrides),
+            self.tasks,
+            single=self.single,
+            columns=self.columns,
+            name=self.name,
+            suffix=self.suffix,
+        )
+        return Maker(scorer, PartFolder(self.folder, self.suffix), self.part_rows, share or Share())
+
+
+def model_digest(folder: Path) -> str:
+    """Returns the SHA-256 of the digests of all files of a model."""
+    there = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    lines = [f"{file.name} {files.sha256(file, 'Check the model.')}" for file in there]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
