@@ -12,9 +12,9 @@ from rich.console import Console
 from toy_parts import ROWS, inputs, parts, read_rows, rows_of, write_rows
 
 from mtbert import locks
-from mtbert.use import making
-from mtbert.use.bulk import score_files
-from mtbert.use.making import Share, share_of
+from mtbert.use import making, ray_parts
+from mtbert.use.bulk import find_inputs, score_files
+from mtbert.use.making import PartShare, share_of
 from mtbert.use.part_files import PartFolder
 
 SILENT = Console(quiet=True)
@@ -148,7 +148,7 @@ def test_shares_have_each_part_once(toy, tmp_path):
 def test_a_share_that_does_not_exist_is_refused(text):
     with pytest.raises(ValueError, match=r"--part must be I/N with I from 1 to N, found "):
         share_of(text)
-    assert share_of("2/3") == Share(1, 3)
+    assert share_of("2/3") == PartShare(1, 3)
 
 
 def test_two_commands_at_once_make_each_part_once(toy, tmp_path):
@@ -193,3 +193,26 @@ def test_a_part_of_another_command_that_is_killed_is_made_in_the_end(toy, tmp_pa
     holder.process.kill()
     assert (holder.said(), maker.said()) == ("killed", "done")
     assert parts(out) == parts(whole)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_actor_of_a_cluster_makes_the_same_parts_and_returns_the_line_of_a_mistake(toy, tmp_path, suffix):
+    pattern, whole, out = inputs(tmp_path / "in", suffix), tmp_path / "whole", tmp_path / "out"
+    score(toy, pattern, whole)
+    columns = tuple(rows_of(0)[0])
+    plan = making.PartPlan(toy / "run", (), ("sst", "quora", "sts"), False, columns, "f0", suffix, out, 10)
+    (out / ".mtbert").mkdir(parents=True)
+    actor = ray_parts.PartActor(plan)
+    said = []
+    for given in find_inputs(pattern, out):
+        for part in plan.maker().pending(given):
+            number = ray_parts.ALL if part is None else part
+            batch = {"path": [given.path], "place": [given.place], "number": [given.number], "part": [number]}
+            said.append(actor(batch))
+    assert parts(out) == parts(whole)
+    made = [3, 3] if suffix == ".csv" else [1] * 6
+    assert [one["parts"] for one in said] == [[number] for number in made]
+    assert sum(one["rows"][0] for one in said) == 2 * ROWS
+    (tmp_path / "in" / f"f0{suffix}").write_bytes(b"changed")
+    (error,) = actor(batch | {"path": [tmp_path / "in" / f"f0{suffix}"], "place": [f"f0{suffix}"]})["error"]
+    assert "has changed since" in error

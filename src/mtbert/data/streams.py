@@ -1,6 +1,6 @@
 """Reading files of any size in blocks of bounded size, with all columns, from the first row to the last.
 
-The rows of a block depend on the file and on the calls of :meth:`Stream.take` and :meth:`Stream.skip` alone.
+The rows of a block depend on the file and on the calls of :meth:`RowStream.take` and :meth:`RowStream.skip` alone.
 """
 
 from abc import ABC, abstractmethod
@@ -58,7 +58,7 @@ class Block:
         return parquet.cell_values(self.name, self.columns[column], self.table.column(column))
 
 
-class Stream(ABC):
+class RowStream(ABC):
     """The rows of one open file. :func:`opened_stream` yields it."""
 
     def __init__(self, name: str, columns: Sequence[str]) -> None:
@@ -88,7 +88,7 @@ class Stream(ABC):
         """Returns which share of the file has been read, from 0 to 1."""
 
 
-class TextStream(Stream):
+class TextStream(RowStream):
     """The rows of a text file, such as CSV or JSON lines."""
 
     def __init__(self, name: str, columns: Sequence[str], records: Records, size: int) -> None:
@@ -127,7 +127,7 @@ class TextStream(Stream):
         return self._reached() / max(self._bytes, 1) if self._reached is not None else 0.0
 
 
-class ParquetStream(Stream):
+class ParquetStream(RowStream):
     """The rows of a Parquet file. Row groups that are passed over are not read."""
 
     def __init__(self, name: str, file: Any) -> None:
@@ -194,8 +194,8 @@ class ParquetStream(Stream):
 
 
 @contextmanager
-def opened_stream(name: str, path: Path, wanted: Sequence[str]) -> Iterator[Stream]:
-    """Yields a file of any size as a :class:`Stream`.
+def opened_stream(name: str, path: Path, wanted: Sequence[str]) -> Iterator[RowStream]:
+    """Yields a file of any size as a :class:`RowStream`.
 
     To learn the columns of JSON, the file is read once before.
 

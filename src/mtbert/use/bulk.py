@@ -19,7 +19,7 @@ from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.inputs import fitting, id_columns, text_columns
-from mtbert.use.making import Maker, Plan, Share, check_columns, model_digest
+from mtbert.use.making import Maker, PartPlan, PartShare, check_has, model_digest
 from mtbert.use.part_files import RECORDS, InputFile, Job
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, recipe_of, recipe_targets
@@ -45,7 +45,7 @@ def score_files(
     tasks: Sequence[str] = (),
     overrides: Sequence[str] = (),
     part_rows: int | None = None,
-    share: Share | None = None,
+    share: PartShare | None = None,
     ray: str | None = None,
 ) -> None:
     """Answers the texts of all files that match ``pattern``, and writes the answers into parts in ``folder``.
@@ -79,7 +79,7 @@ def score_files(
         names, warnings = fitting(predictor, recipe, found[0].name, columns)
         for line in warnings:
             warn(console, line)
-    plan = Plan(
+    plan = PartPlan(
         run=run,
         overrides=tuple(overrides),
         tasks=tuple(names),
@@ -92,8 +92,8 @@ def score_files(
     )
     for task in names:
         known = recipe.tasks.get(predictor.task(task).name)
-        check_columns(found[0], columns, known.columns.text if known is not None else ())
-    maker = plan.maker(share or Share(), predictor)
+        check_has(found[0], columns, known.columns.text if known is not None else ())
+    maker = plan.maker(share or PartShare(), predictor)
     for key, name in maker.scorer.names.items():
         if key != name:
             warn(console, f"the input has a column {shown(key)}, so the answers to it are in {shown(name)}.")
@@ -125,7 +125,7 @@ def _make_all(maker: Maker, found: Sequence[InputFile], progress: "_Progress") -
             progress.made(1)
 
 
-def _job(plan: Plan, recipe: Recipe, predictor: Predictor) -> Job:
+def _job(plan: PartPlan, recipe: Recipe, predictor: Predictor) -> Job:
     assert predictor.folder is not None  # it was loaded from there
     return Job(
         model=model_digest(files.find_folder(predictor.folder) or predictor.folder),
@@ -242,19 +242,19 @@ def _columns(found: Sequence[InputFile], wanted: Sequence[str]) -> tuple[str, ..
                 if (column in columns) != (column in stream.columns):
                     both = (given, first) if column in stream.columns else (first, given)
                     raise ValueError(
-                        f"{both[0].name}: has a column {shown(column)}, but {both[1].name} has none. {ALIKE}"
+                        f"{both[0].name}: has a column {shown(column)}, but {both[1].name} has none. {_ALIKE}"
                     )
             if columns != stream.columns:
-                raise ValueError(f"{given.name}: has the columns of {first.name} in another order. {ALIKE}")
+                raise ValueError(f"{given.name}: has the columns of {first.name} in another order. {_ALIKE}")
             for column, one, other in zip(columns, types, stream.types, strict=True):
                 if one != other:
                     raise ValueError(
-                        f"{given.name}, column {shown(column)}: is of type {other}, but {one} in {first.name}. {ALIKE}"
+                        f"{given.name}, column {shown(column)}: is of type {other}, but {one} in {first.name}. {_ALIKE}"
                     )
     return columns
 
 
-ALIKE = "All files must have the same columns, or be scored into folders of their own."
+_ALIKE = "All files must have the same columns, or be scored into folders of their own."
 
 
 # Progress ----------------------------------------------------------------------------------------------------
@@ -268,6 +268,7 @@ class _Progress:
         self._rows = self._parts = 0
         self._file = 0
         self._share = 0.0  # of the current file
+        self._elsewhere: float | None = None  # the share that other processes have made
         self._start: float | None = None  # the share of all input at which this command has begun to answer
         self._since = time.monotonic()
         self._bar = LiveBar(console, self._frame, self._line, SECONDS_BETWEEN_LINES)
@@ -277,22 +278,28 @@ class _Progress:
         return self._bar.shown()
 
     def begin(self, given: InputFile) -> None:
+        """Shows that the work on a file begins."""
         self._file, self._share = given.number, 0.0
 
     def tick(self, rows: int, share: float) -> None:
+        """Shows that more rows are answered. ``share`` is the share of the current file that has been read."""
         if self._start is None:
             self._start = self._done
         self._rows += rows
         self._share = share
         self._bar.moved()
 
-    def made(self, parts: int, rows: int = 0) -> None:
+    def made(self, parts: int, rows: int = 0, share: float | None = None) -> None:
+        """Shows more parts. If other processes make them, ``rows`` and ``share`` say how far they have got."""
         self._parts += parts
         self._rows += rows
+        self._elsewhere = share
         self._bar.moved()
 
     @property
     def _done(self) -> float:
+        if self._elsewhere is not None:
+            return self._elsewhere
         before, own = sum(self._sizes[: self._file]), self._sizes[self._file]
         return (before + self._share * own) / max(sum(self._sizes), 1)
 

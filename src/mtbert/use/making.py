@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mtbert import files
 from mtbert.data import streams
-from mtbert.data.streams import Stream
+from mtbert.data.streams import RowStream
 from mtbert.messages import clean, few, near, shown
 from mtbert.use.hub_runs import MODEL_FILES
 from mtbert.use.part_files import Filled, InputFile, PartFolder, PartRecord, part_writer
@@ -24,8 +24,8 @@ BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
 
 
 @dataclass(frozen=True)
-class Share:
-    """The share ``number`` of ``of`` equal shares of the parts, counted from 0. ``Share()`` is all of them."""
+class PartShare:
+    """The share ``number`` of ``of`` equal shares of the parts, counted from 0. ``PartShare()`` is all of them."""
 
     number: int = 0
     of: int = 1
@@ -35,7 +35,7 @@ class Share:
         return (given.number + part) % self.of == self.number
 
 
-def share_of(text: str) -> Share:
+def share_of(text: str) -> PartShare:
     """Returns the value of the option ``--part``, such as ``2/8``.
 
     Raises:
@@ -46,7 +46,7 @@ def share_of(text: str) -> Share:
         1 <= int(number) <= int(of)
     ):
         raise ValueError(f"--part must be I/N with I from 1 to N, found {clean(text)}. Give for example --part 2/8.")
-    return Share(int(number) - 1, int(of))
+    return PartShare(int(number) - 1, int(of))
 
 
 @dataclass
@@ -64,7 +64,7 @@ class Maker:
     scorer: Scorer
     parts: PartFolder
     part_rows: int
-    share: Share = field(default_factory=Share)
+    share: PartShare = field(default_factory=PartShare)
     tick: Callable[[int, float], None] = lambda rows, share: None
 
     def make(self, given: InputFile, only: int | None = None, *, wait: bool = False) -> Iterator[int | None]:
@@ -117,7 +117,7 @@ class Maker:
         stop = next((number + 1 for number, record in found.items() if record.last), None)
         return stop is not None and all(number in found for number in range(stop) if wanted(number))
 
-    def _fill(self, stream: Stream, file: Path) -> Filled:
+    def _fill(self, stream: RowStream, file: Path) -> Filled:
         rows, without = 0, dict.fromkeys(self.scorer.tasks, 0)
         with part_writer(file, self.scorer) as write:
             while rows < self.part_rows and stream.more():
@@ -130,8 +130,8 @@ class Maker:
                 self.tick(block.size, stream.share())
         return Filled(rows, not stream.more(), without)
 
-    def _check_columns(self, given: InputFile, stream: Stream) -> None:
-        check_columns(given, stream.columns, self.scorer.wanted)
+    def _check_columns(self, given: InputFile, stream: RowStream) -> None:
+        check_has(given, stream.columns, self.scorer.wanted)
         if clash := [name for name in self.scorer.names.values() if name in stream.columns]:
             raise ValueError(
                 f"{given.name}: has a column {shown(clash[0])}, which is the name of an answer in the parts of other "
@@ -139,7 +139,7 @@ class Maker:
             )
 
 
-def check_columns(given: InputFile, columns: Collection[str], wanted: Sequence[str]) -> None:
+def check_has(given: InputFile, columns: Collection[str], wanted: Sequence[str]) -> None:
     """Raises a ValueError if a file lacks one of the ``wanted`` columns."""
     for column in wanted:
         if column not in columns:
@@ -150,7 +150,7 @@ def check_columns(given: InputFile, columns: Collection[str], wanted: Sequence[s
 
 
 @dataclass(frozen=True)
-class Plan:
+class PartPlan:
     """Everything that a process needs to make parts, as plain values that can be sent to another machine.
 
     Attributes:
@@ -175,7 +175,7 @@ class Plan:
     folder: Path
     part_rows: int
 
-    def maker(self, share: Share | None = None, predictor: Predictor | None = None) -> Maker:
+    def maker(self, share: PartShare | None = None, predictor: Predictor | None = None) -> Maker:
         """Returns a maker of the parts in ``share``. It uses ``predictor`` or, if this is None, loads the model."""
         scorer = Scorer(
             load(self.run) if predictor is None else predictor,
@@ -186,7 +186,7 @@ class Plan:
             name=self.name,
             suffix=self.suffix,
         )
-        return Maker(scorer, PartFolder(self.folder, self.suffix), self.part_rows, share or Share())
+        return Maker(scorer, PartFolder(self.folder, self.suffix), self.part_rows, share or PartShare())
 
 
 def model_digest(folder: Path) -> str:

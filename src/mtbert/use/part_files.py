@@ -20,7 +20,7 @@ from mtbert.messages import clean, few, shown
 from mtbert.settings import Settings
 from mtbert.use import outputs
 from mtbert.use.outputs import Answered
-from mtbert.use.scorer import Scored, Scorer
+from mtbert.use.scorer import ScoredBlock, Scorer
 
 JOB_FORMAT = 1
 RECORDS = ".mtbert"  # readers of a folder of Parquet files skip names that begin with a full stop
@@ -29,7 +29,7 @@ REPAIR = "Give another folder, or remove this one."
 
 
 class Job(Settings):
-    """What the parts in a folder were made with. A folder holds the parts of one job."""
+    """The job of an output folder: what its parts were made with. A folder holds the parts of one job."""
 
     format: int = JOB_FORMAT
     model: str  # SHA-256 of the model's files
@@ -41,7 +41,7 @@ class Job(Settings):
     suffix: str
 
 
-MEANINGS = {
+_MEANINGS = {
     "model": "another model",
     "tasks": "other tasks",
     "single": "other tasks",
@@ -212,7 +212,7 @@ class PartFolder:
                 write_settings(file, job)
                 return
             found = read_settings(file, Job, REPAIR)
-        for key, meaning in MEANINGS.items():
+        for key, meaning in _MEANINGS.items():
             was, now = getattr(found, key), getattr(job, key)
             if was != now:
                 values = "" if key == "model" else f" ({shown(was)}, not {shown(now)})"
@@ -234,7 +234,7 @@ def digest(file: Path) -> str:
 
 
 @contextmanager
-def part_writer(file: Path, scorer: Scorer) -> Iterator[Callable[[Block, Scored], None]]:
+def part_writer(file: Path, scorer: Scorer) -> Iterator[Callable[[Block, ScoredBlock], None]]:
     """Yields a function that appends a block and its answers to the part ``file``."""
     with file.open("wb") as opened:
         if scorer.suffix != ".parquet":
@@ -244,7 +244,7 @@ def part_writer(file: Path, scorer: Scorer) -> Iterator[Callable[[Block, Scored]
 
         writer: Any = None
 
-        def write(block: Block, scored: Scored) -> None:
+        def write(block: Block, scored: ScoredBlock) -> None:
             nonlocal writer
             table = _with_answers(block.table, scored, scorer)
             if writer is None:
@@ -256,8 +256,8 @@ def part_writer(file: Path, scorer: Scorer) -> Iterator[Callable[[Block, Scored]
             writer.close()
 
 
-def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, Scored], None]:
-    def write(block: Block, scored: Scored) -> None:
+def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, ScoredBlock], None]:
+    def write(block: Block, scored: ScoredBlock) -> None:
         columns: Sequence[str] = scorer.output_columns(block.columns)
         given = block.rows
         if scored.numbers is not None:
@@ -269,7 +269,7 @@ def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, Scored], None]
     return write
 
 
-def _with_answers(table: Any, scored: Scored, scorer: Scorer) -> Any:
+def _with_answers(table: Any, scored: ScoredBlock, scorer: Scorer) -> Any:
     """Returns an Arrow table with the answers in columns at the end. If rows are numbered, the first column does it."""
     import pyarrow as pa
 

@@ -5,51 +5,53 @@ Every machine of the cluster must see the run, the input files and the output fo
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtbert.messages import clean, reason
-from mtbert.use.making import Maker, Plan
+from mtbert.use.making import Maker, PartPlan
 from mtbert.use.part_files import InputFile
 
 LOCAL = "local"
-
-
-@dataclass(frozen=True)
-class Item:
-    """The work of one call of an actor: one part of an input file, or all of them if ``part`` is None."""
-
-    given: InputFile
-    part: int | None
+ALL = -1
 
 
 class PartActor:
     """Makes parts in a process of its own. Ray calls it with one item at a time."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: PartPlan) -> None:
         torch.set_num_threads(1)  # there is an actor for each core
         self._maker = plan.maker()
 
-    def __call__(self, batch: dict[str, Any]) -> dict[str, list[int]]:
-        """Makes the part or parts of the item in ``batch``. Returns how many parts and rows that was."""
-        (item,) = batch["item"]
-        rows = parts = 0
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Makes the part in ``batch``, or all parts of a file if the part's number is ``ALL``.
 
-        def tick(number: int, share: float) -> None:
+        Returns the number of parts and of rows, and the message of an error that the user must mend, or "". Such an
+        error is not raised, because Ray would wrap it.
+        """
+        ((path,), (place,), (number,), (part,)) = (batch[key] for key in ("path", "place", "number", "part"))
+        given = InputFile(Path(path), Path(place), int(number))
+        rows = parts = 0
+        said = ""
+
+        def tick(more: int, share: float) -> None:
             nonlocal rows
-            rows += number
+            rows += more
 
         self._maker.tick = tick
-        for _ in self._maker.make(item.given, item.part, wait=True):
-            parts += 1
-        return {"parts": [parts], "rows": [rows]}
+        try:
+            for _ in self._maker.make(given, None if part == ALL else int(part), wait=True):
+                parts += 1
+        except (OSError, ValueError, FloatingPointError) as error:
+            said = str(error)
+        return {"parts": [parts], "rows": [rows], "error": [said]}
 
 
 def make_all(
-    plan: Plan, maker: Maker, found: Sequence[InputFile], address: str, made: Callable[[int, int], None]
+    plan: PartPlan, maker: Maker, found: Sequence[InputFile], address: str, made: Callable[[int, int, float], None]
 ) -> None:
     """Makes the missing parts of all input files on a Ray cluster.
 
@@ -58,7 +60,7 @@ def make_all(
         maker: Knows which parts are missing.
         found: The input files.
         address: The address of the cluster, or ``local``, which starts one on this machine.
-        made: Called after each item with its number of parts and of rows.
+        made: Called after each item with its number of parts and of rows, and the share of the items that is made.
 
     Raises:
         ValueError: If Ray is not installed, if there is no cluster at the address, or if an input file cannot be used.
@@ -68,16 +70,24 @@ def make_all(
         from ray.data import ActorPoolStrategy
     except ImportError:
         raise ValueError("--ray: Ray is not installed. Run: pip install 'mtbert[ray]'") from None
-    there = [replace(given, path=given.path.absolute()) for given in found]
-    items = [{"item": Item(given, part)} for given in there for part in maker.pending(given)]
+    items = [
+        {
+            "path": str(given.path.absolute()),
+            "place": str(given.place),
+            "number": given.number,
+            "part": ALL if part is None else part,
+        }
+        for given in found
+        for part in maker.pending(given)
+    ]
     if not items:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         if address == LOCAL:
-            ray.init(include_dashboard=False, log_to_driver=False)
+            ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
         else:
-            ray.init(address, log_to_driver=False)
+            ray.init(address, log_to_driver=False, logging_level="warning")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"--ray {clean(address)}: no cluster answers ({reason(error)}). Give its address, or local."
@@ -94,17 +104,9 @@ def make_all(
             compute=ActorPoolStrategy(size=min(actors, len(items))),
             **each,
         )
-        for row in done.iter_rows():
-            made(row["parts"], row["rows"])
-    except ray.exceptions.RayTaskError as error:
-        raise _own(error) from None
+        for number, row in enumerate(done.iter_rows()):
+            if row["error"]:
+                raise ValueError(row["error"])
+            made(row["parts"], row["rows"], (number + 1) / len(items))
     finally:
         ray.shutdown()
-
-
-def _own(error: Any) -> BaseException:
-    """Returns the error that an actor raised."""
-    cause = error
-    while getattr(cause, "cause", None) is not None:
-        cause = cause.cause
-    return cause if isinstance(cause, BaseException) else ValueError(reason(error))

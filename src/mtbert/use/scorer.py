@@ -25,7 +25,7 @@ DRAWN = 64  # predictions that are drawn to learn the types of answers
 
 
 @dataclass(frozen=True)
-class Scored:
+class ScoredBlock:
     """The answers to the rows of a block.
 
     Attributes:
@@ -87,7 +87,7 @@ class Scorer:
         """Returns the columns of the output for a file with ``columns``, except those of answers."""
         return [*([self.numbered] if self.numbered is not None else []), *columns]
 
-    def score(self, block: Block) -> Scored:
+    def score(self, block: Block) -> ScoredBlock:
         """Returns the answers to the rows of a block.
 
         Raises:
@@ -105,7 +105,7 @@ class Scorer:
         if asked := [one for one in data if len(one)]:
             found = self.predictor.answers_together(asked)
         rows = [self._row({task: row.get(task) for task in self.tasks}) for row in found]
-        return Scored(
+        return ScoredBlock(
             [{self.names[key]: outputs.rounded(value) for key, value in row.items()} for row in rows],
             {one.task.name: block.size - len(one) for one in data},
             list(numbers) if self.numbered is not None else None,
