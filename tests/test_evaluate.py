@@ -132,7 +132,7 @@ def fitted(
     made = model(COSINE)
     prediction_B = torch.tensor(cosines)
     monkeypatch.setattr(
-        scoring, "predict_rows", lambda _, parts: {d.task.name: prediction_B[rows] for d, rows in parts}
+        scoring, "predict_rows", lambda _, parts, **__: {d.task.name: prediction_B[rows] for d, rows in parts}
     )
     data = dataset(COSINE, [1] * len(cosines), [1] * len(cosines), labels=[float(y) for y in labels])
     fit_answers(made, [(data, np.arange(len(data)) if rows is None else rows)])
@@ -177,7 +177,7 @@ def test_a_type_may_fit_a_threshold_on_what_a_head_with_layers_gives(monkeypatch
     task = Task(name="f", type="binary", inputs="single", labels=("no", "yes"))
     made, data = model(task), dataset(task, [1, 2, 3], labels=[0.0, 0.0, 1.0])
     logits_B = torch.tensor([0.25, 0.75, 1.25])
-    monkeypatch.setattr(scoring, "predict_rows", lambda _, parts: {d.task.name: logits_B[rows] for d, rows in parts})
+    monkeypatch.setattr(scoring, "predict_rows", lambda _, parts, **__: {d.task.name: logits_B[r] for d, r in parts})
     fit_answers(made, [(data, np.arange(3))])
     assert made.head("f").threshold.item() == 1.0
     assert decide(made, task, torch.tensor([0.9, 1.1])).tolist() == [0, 1]

@@ -16,6 +16,7 @@ from mtbert.answers.fitting import row_weights
 from mtbert.batch import TaskRows
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared
+from mtbert.processes import Processes
 from mtbert.recipe.identity import identity
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
@@ -128,9 +129,9 @@ def test_dev_is_never_read_by_what_is_fitted(folder: Path, monkeypatch: pytest.M
     read: list[tuple[str, ...]] = []
     fit = scoring.fit_answers
 
-    def watched(model: Model, parts: Sequence[TaskRows]) -> None:
+    def watched(model: Model, parts: Sequence[TaskRows], processes: Processes) -> None:
         read.extend(tuple(data.examples.ids[i] for i in rows) for data, rows in parts)
-        fit(model, parts)
+        fit(model, parts, processes)
 
     monkeypatch.setattr(scoring, "fit_answers", watched)
     run = run_of(raw(folder, calibrate=True, held_out=0.4))

@@ -267,6 +267,7 @@ def test_tokens_of_a_step_count_what_was_encoded(folder: Path):
     run = run_of(folder)
     parts, _ = run._draw()
     tally = Tally()
-    for made in run.objective.losses(parts, tally):
+    (shard,) = run.objective.shards(parts)
+    for made in run.objective.losses(shard, tally):
         assert made.readers == {"stars": TASKS, "sts": ("sts",)}
     assert tally.tokens == int(parts[0][0].lengths[parts[0][1]].sum() + parts[-1][0].lengths[parts[-1][1]].sum())

@@ -174,7 +174,7 @@ def test_a_prediction_that_is_not_finite_names_its_text():
         model.encoder.word_embedding.weight[int(ids[LENGTHS[0] + LENGTHS[1] + 4])] = torch.inf
     made = objective(recipe(), model)
     with pytest.raises(FloatingPointError, match=r"loss tags\.ce is nan for examples r2\. Look at these rows"):
-        list(made.losses([(tags(sequences), rows(0, 1))], Tally()))
+        list(made.losses(*made.shards([(tags(sequences), rows(0, 1))]), Tally()))
 
 
 # Scores -----------------------------------------------------------------------------------------------------

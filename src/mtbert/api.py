@@ -17,12 +17,14 @@ from rich.console import Console
 from mtbert import files
 from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
 from mtbert.messages import plain_console, shown
+from mtbert.processes import connect
 from mtbert.recipe.files import given_recipe, shipped_recipes, with_absolute_files
 from mtbert.recipe.given import plain
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.training import trackers
+from mtbert.training.join import continues, join_run
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 from mtbert.use.evaluate import score_run
@@ -130,14 +132,19 @@ def train(
         raise ValueError("train: give a recipe, or resume=RUN without recipe, data, out and overwrite.")
     if epochs is not None and resume is None:
         raise ValueError("train: epochs is for resume. For a new run change train.epochs.")
+    together = connect()
+    if not together.first:
+        return Trained(*join_run(together))
     tracker = None if track is None else trackers.tracker(track, console)
-    if recipe is None:
-        path = _path("resume", resume)
-        found = resume_run(path, console, overrides=_overrides(changes), epochs=epochs, profile=profile, track=tracker)
-    else:
+    if recipe is not None:
         path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
         settings, rows = _with_rows(recipe, _overrides(changes), {} if data is None else data, path)
-        found = start_run(settings, path, console, overwrite=overwrite, profile=profile, track=tracker, rows=rows)
+        if not continues(path, settings):
+            return Trained(path, start_run(settings, path, console, overwrite, profile, tracker, rows, together))
+        changes = ()
+    else:
+        path = _path("resume", resume)
+    found = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
     return Trained(path, found)
 
 

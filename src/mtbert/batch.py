@@ -175,6 +175,11 @@ class Dataset:
         words = self.words(examples)
         return len(examples) if words is None else int((words.values >= 0).sum())
 
+    def amount(self, examples: Rows) -> float:
+        """Returns how much ``examples`` count: the sum of their weights, or their labels if they have no weights."""
+        weights = self.examples.weights
+        return self.labels_in(examples) if weights is None else float(weights[examples].sum())
+
     @property
     def truncated(self) -> int:
         """The number of examples that were cut to ``max_length`` tokens."""
@@ -290,10 +295,9 @@ class Place:
 class StepBatch:
     """The input of one forward pass: the sequences of all tasks, one after the other, without padding.
 
-    ``places``, ``labels``, ``example_ids`` and ``amounts`` contain an entry for each task. ``clusters`` contains
-    entries only for tasks whose texts have clusters (groups of texts with the same meaning). ``weights`` contains
-    entries only for tasks whose examples have weights. The weights of a task are scaled so that the largest is 1. The
-    amount of a task is the number of its labels or, with weights, the sum of the weights before scaling.
+    ``places``, ``labels``, ``example_ids`` and ``amounts`` (see :meth:`Dataset.amount`) contain an entry for each task.
+    ``clusters`` contains entries only for tasks whose texts have clusters (groups of texts with the same meaning).
+    ``weights`` contains entries only for tasks whose examples have weights. They are scaled so that the largest is 1.
     """
 
     layout: Layout

@@ -139,10 +139,9 @@ def collate(
                 places[name] = replace(places[name], words=_words(words, ends, places[name].order, device))
             labels[name] = send(torch.from_numpy(targets.astype(np.float32)), device)
             names[name] = tuple(data.examples.ids[i] for i in examples)
-            amounts[name] = data.labels_in(examples)
+            amounts[name] = data.amount(examples)
             if data.examples.weights is not None:
                 weights_B = data.examples.weights[examples]
-                amounts[name] = float(weights_B.sum())
                 scaled_B = weights_B / (weights_B.max() or 1.0)  # float32 would not hold every weight
                 weights[name] = send(torch.from_numpy(scaled_B.astype(np.float32)), device)
             if data.clusters is not None:

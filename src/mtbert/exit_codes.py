@@ -7,6 +7,7 @@ from contextlib import suppress
 import typer
 
 from mtbert.messages import clean
+from mtbert.processes import speaks
 from mtbert.training.signals import Stopped
 
 
@@ -67,7 +68,8 @@ def _said(error: typer.TyperException) -> str:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"mtbert: {clean(message, lines=True)}", err=True)
+    if speaks():
+        typer.echo(f"mtbert: {clean(message, lines=True)}", err=True)
     with suppress(OSError):
         sys.stdout.flush()
         sys.exit(code)

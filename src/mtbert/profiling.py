@@ -4,7 +4,7 @@ from typing import Literal
 
 from torch.profiler import record_function
 
-Phase = Literal["data", "encoder", "heads", "losses", "backward", "aggregation", "optimizer"]
+Phase = Literal["data", "encoder", "heads", "losses", "backward", "aggregation", "optimizer", "communication"]
 
 TIMED_PREFIX = "mtbert."
 

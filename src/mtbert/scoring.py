@@ -21,6 +21,7 @@ from mtbert.columns import TextColumn
 from mtbert.data.words import finder
 from mtbert.messages import shown
 from mtbert.model.model import Model
+from mtbert.processes import ALONE, Processes
 from mtbert.ragged import Ragged, all_values
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
@@ -57,7 +58,9 @@ def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -
     return predict_together(model, [data], tick)[data.task.name]
 
 
-def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Tensor]:
+def predict_together(
+    model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None, processes: Processes = ALONE
+) -> dict[str, Tensor]:
     """Returns a dict from the name of each data set's task to the raw predictions for its examples.
 
     The predictions are in the order of the examples: ``[B]`` or ``[B, K]``, float32 on the CPU. Data sets with the same
@@ -66,7 +69,7 @@ def predict_together(model: Model, data: Sequence[Dataset], tick: Tick = lambda 
     Raises:
         FloatingPointError: If a prediction is not finite. The message names the task and the example.
     """
-    found = predict_rows(model, [(one, np.arange(len(one))) for one in data], tick)
+    found = predict_rows(model, [(one, np.arange(len(one))) for one in data], tick, processes)
     return {one.task.name: found[one.task.name] for one in data}
 
 
@@ -82,14 +85,17 @@ def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tup
     return found
 
 
-def predict_rows(model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None) -> dict[str, Tensor]:
+def predict_rows(
+    model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None, processes: Processes = ALONE
+) -> dict[str, Tensor]:
     """Returns a dict from task name to the raw predictions for some examples of the task's data set.
 
-    Each element of ``parts`` is a pair: a data set, and the indices of these examples.
+    Each element of ``parts`` is a pair: a data set, and the indices of these examples. Several ``processes`` share the
+    batches, which do not depend on their number, and each gets all predictions.
     """
     found: dict[str, Tensor] = {}
     for span in share_rows(parts, model.apart):
-        for name, (part,) in _forward(model, span, lambda out: (out.prediction,), tick).items():
+        for name, (part,) in _forward(model, span, lambda out: (out.prediction,), tick, processes).items():
             found[name] = part
     return found
 
@@ -121,7 +127,9 @@ def evaluate_model(model: Model, data: Dataset, tick: Tick = lambda _: None) -> 
     return evaluate_predicted(data, predict_and_decide(model, [data], tick)[data.task.name])
 
 
-def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None) -> dict[str, Predicted]:
+def predict_and_decide(
+    model: Model, data: Sequence[Dataset], tick: Tick = lambda _: None, processes: Processes = ALONE
+) -> dict[str, Predicted]:
     """Returns a dict from the name of each task to its raw predictions and the decisions that follow from them.
 
     ``data`` holds one data set for each task. Data sets of one table are encoded together, see
@@ -130,7 +138,7 @@ def predict_and_decide(model: Model, data: Sequence[Dataset], tick: Tick = lambd
     Raises:
         FloatingPointError: If a prediction is not finite.
     """
-    found = predict_together(model, data, tick)
+    found = predict_together(model, data, tick, processes)
     return {one.task.name: decided(model, one, found[one.task.name]) for one in data}
 
 
@@ -203,7 +211,7 @@ def no_certainty(task: Task) -> str:
     )
 
 
-def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
+def fit_answers(model: Model, parts: Sequence[TaskRows], processes: Processes = ALONE) -> None:
     """Fits the threshold and the calibration of each task's head on the given examples, which must have labels.
 
     Each example counts in proportion to its weight. A head that has neither threshold nor calibration stays unchanged.
@@ -211,7 +219,7 @@ def fit_answers(model: Model, parts: Sequence[TaskRows]) -> None:
     """
     fitting = [(data, rows) for data, rows in parts if data.task.predicts.fits != NOTHING_FITTED]
     fitting = [(data, rows) for data, rows in fitting if model.fitted(data.task.name)]
-    predictions = predict_rows(model, fitting)
+    predictions = predict_rows(model, fitting, processes=processes)
     for data, rows in fitting:
         fitted, prediction = model.fitted(data.task.name), predictions[data.task.name].double().numpy()
         part, fits = data.examples.take(rows), data.task.predicts.fits
@@ -230,7 +238,11 @@ def _spans(model: Model, data: Iterable[Dataset]) -> list[Shared]:
 
 @torch.no_grad()
 def _forward(
-    model: Model, span: Shared, pick: Callable[[Output], tuple[Tensor, ...]], tick: Tick = lambda _: None
+    model: Model,
+    span: Shared,
+    pick: Callable[[Output], tuple[Tensor, ...]],
+    tick: Tick = lambda _: None,
+    processes: Processes = ALONE,
 ) -> dict[str, tuple[Tensor, ...]]:
     """Runs the model on the rows in ``span``, which several tasks may share.
 
@@ -242,13 +254,18 @@ def _forward(
     by_length = np.argsort(lengths, kind="stable")
     device = next(model.parameters()).device
     collected: list[dict[str, tuple[Tensor, ...]]] = []  # of each batch
-    for chunk in _chunks(lengths[by_length], TOKENS_ON_GPU if device.type == "cuda" else TOKENS):
-        outputs = model(collate(span.cut(by_length[chunk]), device))
-        collected.append({name: tuple(t.float() for t in pick(out)) for name, out in outputs.items()})
-        # Copies the outputs of the previous batch. Copying this one would wait for it, and leave a GPU without work.
-        collected[-2:-1] = [_on_cpu(outputs) for outputs in collected[-2:-1]]
-        tick(chunk.stop - chunk.start)
+    chunks = list(_chunks(lengths[by_length], TOKENS_ON_GPU if device.type == "cuda" else TOKENS))
+    for first in range(0, len(chunks), processes.size):
+        turn = chunks[first : first + processes.size]  # each process takes one of these chunks
+        for chunk in turn[processes.rank : processes.rank + 1]:
+            outputs = model(collate(span.cut(by_length[chunk]), device))
+            collected.append({name: tuple(t.float() for t in pick(out)) for name, out in outputs.items()})
+            # Copies the outputs of the batch before. Copying this one would wait for it, and leave a GPU without work.
+            collected[-2:-1] = [_on_cpu(outputs) for outputs in collected[-2:-1]]
+        tick(sum(chunk.stop - chunk.start for chunk in turn))
     collected[-1:] = [_on_cpu(outputs) for outputs in collected[-1:]]
+    of_ranks = processes.all(collected)
+    collected = [of_ranks[i % processes.size][i // processes.size] for i in range(len(chunks))]
     rank = np.argsort(by_length)
     found = {}
     for (data, examples), places in zip(span.parts, span.places, strict=True):

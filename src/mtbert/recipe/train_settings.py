@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from mtbert.answers.fitting import Calibrate
 from mtbert.balance import BalanceSettings
@@ -77,6 +77,13 @@ class TrainRecipe(Settings):
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
     ema: Ema | None = Field(default=None, description="also keep averaged weights")
     token_budget: int | None = Field(default=None, gt=0, description="most tokens of one forward pass in training")
+    shards: int = Field(
+        default=1,
+        gt=0,
+        le=1024,
+        description="parts of each step whose gradients are added in a fixed order; several processes share them; a "
+        "power of two",
+    )
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     threads: int | None = Field(
@@ -116,6 +123,14 @@ class TrainRecipe(Settings):
     def chooses_tasks(self) -> bool:
         """Whether the sampler chooses which task to train. It is false if all tasks simply take turns."""
         return not isinstance(self.sampler, RoundRobin)
+
+    @field_validator("shards")
+    @classmethod
+    def _power_of_two(cls, shards: int) -> int:
+        below = 1 << (shards.bit_length() - 1)
+        if shards != below:
+            raise ValueError(f"must be a power of two, found {shards}. Use {below} or {2 * below}.")
+        return shards
 
     @model_validator(mode="after")
     def _fits_the_mode(self) -> Self:

@@ -20,6 +20,7 @@ from mtbert.model.model import Model
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
+from mtbert.processes import ALONE, Processes
 from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import check_card, read_card
@@ -38,9 +39,9 @@ class Assembled:
     model: Model
     notes: tuple[Note, ...]
 
-    def run(self) -> Run:
-        """Returns a new run, before its first step. The model is moved to the device."""
-        return Run(self.recipe, self.model, self.data, self.device)
+    def run(self, processes: Processes = ALONE) -> Run:
+        """Returns a new run that ``processes`` train together, before its first step. Moves the model to the device."""
+        return Run(self.recipe, self.model, self.data, self.device, processes)
 
     @property
     def data_notes(self) -> list[Note]:

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from mtbert import files, scoring
 from mtbert.display import Display
+from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
@@ -43,11 +44,14 @@ def fit(
         profile: Measures the time that some steps take; None for no such measurement.
         track: A function that also receives the numbers in each line of ``metrics.jsonl``. It may be None.
 
+    Several processes may train the run together, see :attr:`Run.processes`. Only the first of them writes.
+
     Raises:
-        Stopped: After SIGINT or SIGTERM, once ``last/`` has been written.
+        Lost: If another process of the run has ended.
+        Stopped: After SIGINT or SIGTERM to any process, once ``last/`` has been written.
         FloatingPointError: If a loss or a gradient is not finite. ``last/`` then still holds the last good checkpoint.
     """
-    settings = run.recipe.train
+    settings, processes = run.recipe.train, run.processes
     evaluations = run.plan.evaluations(settings.evaluate_every)
     every = settings.checkpoint_every * run.plan.steps_per_round
     warned: list[str] = []
@@ -58,6 +62,8 @@ def fit(
             save_predictions(run.predicted, folder)
 
     def save_last() -> None:
+        if not processes.first:
+            return
         written = log.sync()
 
         def write(folder: Path) -> None:
@@ -76,7 +82,12 @@ def fit(
                 display.warn(line)
                 warned.append(line)
 
-    with history.RunLog(out, track) as log, signals() as stopping, display:
+    log = history.RunLog(out, track) if processes.first else history.NoLog()
+    with log, signals() as asked, display:
+
+        def stopping() -> bool:
+            return processes.any(asked())
+
         dev, dev_tokens = scoring.encoded(run.predictor, [data.dev for data in run.scored.values()])
         display.begin(
             run.plan.steps,
@@ -106,7 +117,7 @@ def fit(
                     }
                     log.evaluation(run.done, scores, aggregates)
                     display.evaluated(run.done, scores, run.recipe, aggregates, best=run.improved)
-                    if run.improved:
+                    if run.improved and processes.first:
                         files.write_folder(out / "best", save)
                     save_last()
                 elif run.done % every == 0 and run.evaluated < run.done:  # an evaluated state is saved already
@@ -125,7 +136,10 @@ def fit(
                 display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:
             save_last()
+            processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
+        except Lost as error:
+            raise Lost(f"step {run.done + 1}: {error} Go on with: mtbert train --resume {out}") from None
         except FloatingPointError as error:
             kept = out / "last"
             left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from mtbert.losses import Pass, WholeBatch
+from mtbert.processes import Processes
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,21 @@ class Fed:
 
     value: Tensor
     gradients: tuple[Tensor | None, ...]
+
+
+@dataclass(frozen=True)
+class FirstRun:
+    """The first run of a shard's forward passes, which whole-batch losses need. It builds no autograd graph.
+
+    Attributes:
+        states: For each pass, the state of the random generator before the pass.
+        fed: For each pass, a dict from the key of a whole-batch loss to the part of the loss that belongs to the pass.
+        after: The state of the random generator after the last pass.
+    """
+
+    states: Sequence[Tensor]
+    fed: Sequence[Mapping[str, Fed]]
+    after: Tensor
 
 
 def fed_by_pass(
@@ -57,6 +73,27 @@ def fed_by_pass(
             fed[i][key] = Fed(value.detach() / len(holders), cut)
             first += rows
     return fed
+
+
+def fed_in_processes(
+    gathered: Sequence[Mapping[str, Sequence[Tensor]]],
+    losses: Mapping[str, WholeBatch],
+    processes: Processes,
+    device: torch.device,
+) -> list[dict[str, Fed]]:
+    """Does the same as :func:`fed_by_pass` if several processes make the forward passes of a step.
+
+    ``gathered`` and the result are about the passes of this process. Each process gets the tensors of all others, and
+    computes the losses over all passes.
+    """
+    of_ranks = processes.all(gathered)
+    everything = [
+        {key: [tensor.to(device) for tensor in tensors] for key, tensors in one_pass.items()}
+        for of_rank in of_ranks
+        for one_pass in of_rank
+    ]
+    first = sum(map(len, of_ranks[: processes.rank]))
+    return fed_by_pass(everything, losses)[first : first + len(gathered)]
 
 
 def surrogate(loss: WholeBatch, one_pass: Pass, fed: Fed) -> Tensor:

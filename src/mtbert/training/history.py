@@ -152,6 +152,22 @@ class RunLog:
             self.track(line["step"], trackers.numbers(line))
 
 
+class NoLog(RunLog):
+    """A log that writes nothing, for the processes of a run other than the first."""
+
+    def __init__(self) -> None:
+        pass
+
+    def step(self, step: Line, seconds: float) -> None:
+        pass
+
+    def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
 def _append(file: FileIO, line: Line) -> None:
     left = memoryview((json.dumps(line) + "\n").encode())
     with files.naming(Path(str(file.name))):

@@ -1,14 +1,16 @@
 """The objective of a step: the weighted sum of all losses of all tasks, computed in one or more forward passes.
 
-If memory is limited, a step is split into several forward passes (``training/micro_batches.py``). Losses that compare
-all examples of a batch are then computed from all of these passes (``training/grad_cache.py``).
+A step consists of one or more shards (``training/shards.py``). If memory is limited, a shard is split into several
+forward passes (``training/micro_batches.py``). Losses that compare all examples of a batch are then computed from all
+passes of all shards (``training/grad_cache.py``).
 
 Dimension key: B examples of a task in a pass.
 """
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -19,17 +21,19 @@ from mtbert.losses import Averaged, Loss, LossSettings, Own, Pass, WholeBatch
 from mtbert.losses.uncertainty import RATE, uncertainty_weighted
 from mtbert.messages import few
 from mtbert.model.model import Model, Watch
+from mtbert.processes import ALONE, Processes
 from mtbert.profiling import timed
 from mtbert.recipe.settings import Recipe
-from mtbert.seeds import torch_generator
-from mtbert.training.grad_cache import Fed, fed_by_pass, surrogate
+from mtbert.seeds import numpy_generator, torch_generator
+from mtbert.training.grad_cache import FirstRun, fed_in_processes, surrogate
 from mtbert.training.micro_batches import micro_batches
 from mtbert.training.optim import norm
+from mtbert.training.shards import cut_shards
 
 
 @dataclass
 class Tally:
-    """Totals over the forward passes of a step: the number of tokens, and the value of each loss before weighting.
+    """Totals over the forward passes of a shard: the number of tokens, and the value of each loss before weighting.
 
     Losses are keyed by ``task.loss``, for example ``sst.ce``.
     """
@@ -57,6 +61,23 @@ class PassTotals:
 
 
 @dataclass(frozen=True)
+class Shard:
+    """A shard of a step, ready for its forward passes. :meth:`Objective.shards` returns the shards of a step.
+
+    Attributes:
+        begin: A function that is called before the first pass. It sets the state of the random generator.
+        batches: The batch of each forward pass.
+        amounts: The amount of each task in the whole step, see :meth:`mtbert.batch.Dataset.amount`.
+        first: The first run of the passes; None if no loss needs it.
+    """
+
+    begin: Callable[[], None]
+    batches: Sequence[StepBatch]
+    amounts: Mapping[str, float]
+    first: FirstRun | None
+
+
+@dataclass(frozen=True)
 class _Term:
     """A loss of a task, ready to be called. ``key`` is ``task.loss``, for example ``sst.ce``."""
 
@@ -74,13 +95,22 @@ class Objective:
         model: The model that is trained.
         generator: Draws dropout masks and noise.
         average: The model with averaged weights; None if the run keeps no average.
+        processes: The processes that share the shards of a step.
 
     Attributes:
         own: Weights that belong to losses. They are trained, but they are not part of a saved model.
     """
 
-    def __init__(self, recipe: Recipe, model: Model, generator: torch.Generator, average: Model | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        generator: torch.Generator,
+        average: Model | None,
+        processes: Processes = ALONE,
+    ) -> None:
         self.recipe = recipe
+        self.processes = processes
         self.model = model
         self.generator = generator
         self.average = average
@@ -111,15 +141,50 @@ class Objective:
             return loss.with_average(self.average)
         return loss
 
-    def losses(self, parts: Sequence[TaskRows], tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
-        """Runs the forward passes of a step one by one. For each pass, yields one scalar for each task of the pass.
+    def shards(self, parts: Sequence[TaskRows], step: int = 0) -> list[Shard]:
+        """Divides a step into ``train.shards`` shards, and returns those that this process works on.
 
-        The scalar is the weighted sum of the task's losses. The objective of the step is the total of all scalars. Call
-        ``backward`` for each pass before you request the next one, so that only one autograd graph is in memory at a
-        time.
+        Each shard of several has random numbers of its own, which depend only on the seed, ``step`` and the number of
+        the shard. If there is only one shard, the random generator continues from its state.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.
+            step: The index of the step.
+        """
+        settings = self.recipe.train
+        with timed("data"):
+            divided = [
+                list(micro_batches(shard, settings.token_budget, self.model.apart))
+                for shard in cut_shards(parts, settings.shards, self.model.apart)
+            ]
+            own = self.processes.block(len(divided))
+            batches = [[self._collate(micro) for micro in divided[i]] for i in own]
+        amounts: dict[str, float] = {data.task.name: 0 for data, _ in parts}
+        for data, examples in (part for passes in divided for micro in passes for part in micro):
+            amounts[data.task.name] += data.amount(examples)
+        begins = [partial(self.seed, step, i) for i in own]
+        firsts: Sequence[FirstRun | None] = [None] * len(own)
+        if sum(map(len, divided)) > 1 and self._whole(amounts):
+            firsts = self._compare_all(begins, batches, amounts)
+        return [
+            Shard(begin, of_shard, amounts, first)
+            for begin, of_shard, first in zip(begins, batches, firsts, strict=True)
+        ]
+
+    def seed(self, step: int, shard: int) -> None:
+        """Sets the random generator to its state at the beginning of a shard. Does nothing if steps have one shard."""
+        if self.recipe.train.shards > 1:
+            draws = numpy_generator(self.recipe.train.seed, "dropout", step, shard)
+            self.generator.manual_seed(int(draws.integers(2**63)))
+
+    def losses(self, shard: Shard, tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
+        """Runs the forward passes of a shard one by one. For each pass, yields one scalar for each task of the pass.
+
+        The scalar is the weighted sum of the task's losses. Their total over all shards is the objective of the step.
+        Call ``backward`` for each pass before you request the next one, so that only one autograd graph is in memory.
+
+        Args:
+            shard: The shard.
             tally: Collects the values of the losses and the number of tokens.
             watch: A function that is called before modules of the encoder run, see
                 :data:`~mtbert.model.model.Watch`. None for no such calls.
@@ -127,25 +192,21 @@ class Objective:
         Raises:
             FloatingPointError: If a loss is not finite; the message names the loss and the examples.
         """
-        with timed("data"):
-            batches = [
-                self._collate(micro) for micro in micro_batches(parts, self.recipe.train.token_budget, self.model.apart)
-            ]
-        amounts = {data.task.name: sum(b.amounts.get(data.task.name, 0) for b in batches) for data, _ in parts}
-        if len(batches) == 1 or not self._whole(amounts):
-            for batch in batches:
+        shard.begin()
+        if shard.first is None:
+            for batch in shard.batches:
                 tally.tokens += len(batch.ids_N)
-                yield PassTotals(self._totals(self._passes(batch, watch), amounts, tally, {}), batch.readers)
+                yield PassTotals(self._totals(self._passes(batch, watch), shard.amounts, tally, {}), batch.readers)
             return
-        states, fed, after = self._compare_all(batches)
-        for batch, state, shares in zip(batches, states, fed, strict=True):
+        after = shard.first.after
+        for batch, state, fed in zip(shard.batches, shard.first.states, shard.first.fed, strict=True):
             tally.tokens += len(batch.ids_N)
             self.generator.set_state(state)
             passes = self._passes(batch, watch)
-            surrogates = {key: surrogate(loss, passes[name], shares[key]) for name, key, loss in self._whole(passes)}
+            surrogates = {key: surrogate(loss, passes[name], fed[key]) for name, key, loss in self._whole(passes)}
             # The other losses draw after the numbers of the first run, so that no number is used twice.
             self.generator.set_state(after)
-            yield PassTotals(self._totals(passes, amounts, tally, surrogates), batch.readers)
+            yield PassTotals(self._totals(passes, shard.amounts, tally, surrogates), batch.readers)
             after = self.generator.get_state()
 
     def factors(self) -> dict[nn.Parameter, float]:
@@ -223,8 +284,7 @@ class Objective:
 
         Losses that compare all examples of the step are given in ``surrogates``. All other losses are computed from
         this pass, and multiplied by a fraction: the amount of the task in this pass, divided by its amount in the whole
-        step, ``amounts[task]``. An amount is a number of labels or, if the task's examples have weights, the sum of
-        these weights.
+        step, ``amounts[task]``.
         """
         totals = {}
         for name, made in passes.items():
@@ -246,23 +306,36 @@ class Objective:
             totals[name] = settings.weight * total
         return totals
 
-    def _compare_all(self, batches: Sequence[StepBatch]) -> tuple[list[Tensor], list[dict[str, Fed]], Tensor]:
+    def _compare_all(
+        self, begins: Sequence[Callable[[], None]], batches: Sequence[Sequence[StepBatch]], tasks: Iterable[str]
+    ) -> list[FirstRun]:
         """Makes all forward passes of a step under ``torch.no_grad()``, and then computes the whole-batch losses.
 
-        Returns:
-            1. For each pass, the state of the random generator before the pass.
-            2. For each pass, a dict from the key of a loss to the part of the loss that belongs to the pass.
-            3. The state of the random generator after the last pass.
+        Each process makes the passes of its own shards, and gets what the losses compare from all others.
+
+        Args:
+            begins: For each own shard, the function that sets the state of the random generator.
+            batches: For each own shard, the batch of each forward pass.
+            tasks: The tasks that take part in the step.
         """
-        states, gathered = [], []
-        tasks = dict.fromkeys(name for batch in batches for name in batch.places)
+        own: list[dict[str, tuple[Tensor, ...]]] = []
+        states: list[list[Tensor]] = []
+        afters = []
         with torch.no_grad():
-            for batch in batches:
-                states.append(self.generator.get_state())
-                passes = self._passes(batch)
-                gathered.append({key: loss.gather(passes[name]) for name, key, loss in self._whole(passes)})
-        fed = fed_by_pass(gathered, {key: loss for _, key, loss in self._whole(tasks)})
-        return states, fed, self.generator.get_state()
+            for begin, of_shard in zip(begins, batches, strict=True):
+                begin()
+                states.append([])
+                for batch in of_shard:
+                    states[-1].append(self.generator.get_state())
+                    passes = self._passes(batch)
+                    own.append({key: loss.gather(passes[name]) for name, key, loss in self._whole(passes)})
+                afters.append(self.generator.get_state())
+        losses = {key: loss for _, key, loss in self._whole(tasks)}
+        fed = iter(fed_in_processes(own, losses, self.processes, self.generator.device))
+        return [
+            FirstRun(of_states, [next(fed) for _ in of_states], after)
+            for of_states, after in zip(states, afters, strict=True)
+        ]
 
 
 def _not_finite(loss: str, value: float, made: Pass) -> str:

@@ -19,6 +19,7 @@ from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, few, tell
+from mtbert.processes import ALONE, Processes, restarted
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
 from mtbert.recipe.older import check_resumable
@@ -27,6 +28,7 @@ from mtbert.scores import Scores
 from mtbert.storage import run_state
 from mtbert.training import history, session, trackers
 from mtbert.training.assemble import assemble
+from mtbert.training.join import call_others, share_state
 from mtbert.training.optim import learning_rate
 from mtbert.training.rounds import RoundPlan
 from mtbert.training.run import Run
@@ -37,11 +39,11 @@ from mtbert.training.trackers import Tracker
 def resume_run(
     out: Path,
     console: Console,
-    *,
     overrides: Sequence[str] = (),
     epochs: int | None = None,
     profile: bool = False,
     track: Tracker | None = None,
+    processes: Processes = ALONE,
 ) -> Scores:
     """Resumes the run in ``out`` from its last checkpoint, and returns the scores of its best model on dev.
 
@@ -57,6 +59,8 @@ def resume_run(
             schedule, and early stopping counts evaluations from 0 again.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
+        processes: The processes that train the run together. This must be the first of them. A run may be resumed with
+            another number of processes.
 
     Raises:
         ValueError, FileNotFoundError: If ``overrides`` change any setting but ``data.root``, if ``out`` holds no run,
@@ -73,7 +77,7 @@ def resume_run(
     with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE_FILE, ENVIRONMENT_FILE, trackers.IDENTITY):
             files.settle(out / name)
-        run, tokenizer, notes = _restored(out, overrides, epochs)
+        run, tokenizer, notes = _restored(out, overrides, epochs, processes)
         tell(console, notes)
         at = f"at step {run.done} of {run.plan.steps}"
         console.print(
@@ -84,13 +88,17 @@ def resume_run(
         return session.lead(run, tokenizer, out, console, profile, track, notes)
 
 
-def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[Run, Tokenizer, list[Note]]:
+def _restored(
+    out: Path, overrides: Sequence[str], epochs: int | None, processes: Processes
+) -> tuple[Run, Tokenizer, list[Note]]:
     """Returns three things: the run in ``out`` in the state of its last checkpoint, its tokenizer, and notes to print.
 
     Also truncates the log to that checkpoint.
     """
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)
+    if restarted() and epochs == begun.train.epochs:  # it was made longer before the restart
+        epochs = None
     recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read_record(out / ENVIRONMENT_FILE)
     last = files.find_folder(out / "last")
@@ -98,6 +106,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
     torch.set_num_threads(record.threads)
     # Checked before the data are read: a changed file may give a task other labels, or not be readable at all.
     _check_data(out, record, splits.file_digests(recipe))
+    call_others(recipe, out, processes)
     made = assemble(recipe, last)
     notes += made.notes
     if record.data.keys() != made.digests.keys():
@@ -113,7 +122,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
     ):
         if before != today:
             notes.append(Note(f"{key} was {before}, now {today}: the last bits may differ.", warning=True))
-    run = made.run()
+    run = made.run(processes)
     if last is not None:
         state = run_state.load_state(last)
         try:
@@ -132,6 +141,7 @@ def _restored(out: Path, overrides: Sequence[str], epochs: int | None) -> tuple[
             run.best.since = 0
             run_state.replace_values(out / "last", state.values.model_copy(update={"stale": 0}), identity(recipe))
         notes.append(_new_rate(run, begun))
+    share_state(run, made.digests)
     if overrides or epochs is not None:
         _rewrite(recipe, record, out, bool(overrides))
     return run, made.tokenizer, notes

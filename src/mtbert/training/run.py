@@ -22,6 +22,7 @@ from mtbert.batch import TaskRows
 from mtbert.data.clusters import clusters_of_table
 from mtbert.model.model import Model
 from mtbert.prepare import Prepared, settled
+from mtbert.processes import ALONE, Processes
 from mtbert.profiling import timed
 from mtbert.recipe.settings import Recipe
 from mtbert.sampling.stream import Stream
@@ -30,9 +31,10 @@ from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
 from mtbert.training.best import BestSoFar
-from mtbert.training.objective import Objective, Tally
+from mtbert.training.objective import Objective, Shard, Tally
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
+from mtbert.training.shards import Sums, failed, sum_over_processes, tree_sum
 
 THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on if no rows are held out
 
@@ -63,8 +65,16 @@ class Step:
 class Run:
     """The state of a run. Each call of :meth:`step` makes one optimizer step."""
 
-    def __init__(self, recipe: Recipe, model: Model, data: Mapping[str, Prepared], device: torch.device) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Model,
+        data: Mapping[str, Prepared],
+        device: torch.device,
+        processes: Processes = ALONE,
+    ) -> None:
         self.recipe = recipe
+        self.processes = processes
         self.model = model.to(device)
         self.device = device
         self.data = data
@@ -79,7 +89,7 @@ class Run:
         if settings.ema is not None:
             self.ema = settings.ema.start(self.model)
             self.predictor = self.ema if settings.ema.predicts else self.model
-        self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema)
+        self.objective = Objective(settled(recipe, data), self.model, self.generator, self.ema, processes)
         self.shared = [p for p in model.encoder.parameters() if p.requires_grad]
         self.trained = factors(model, settings.layer_decay) | self.objective.factors()
         self.optimizer = adamw(
@@ -136,12 +146,7 @@ class Run:
         tally = Tally()
         self.optimizer.zero_grad(set_to_none=True)
         try:
-            if settings.read_gradients and drawn:
-                diagnostics |= self._backward_by_task(drawn, tally)
-            else:
-                for made in self.objective.losses(drawn, tally):  # one for each forward pass
-                    with timed("backward"):
-                        made.sum().backward()  # type: ignore[no-untyped-call]
+            diagnostics |= self._differentiate(drawn, tally)
             norm, shrink = self._norm(tally)
         except FloatingPointError as error:
             raise FloatingPointError(f"step {self.done + 1}: {error}") from None
@@ -157,6 +162,7 @@ class Run:
         diagnostics |= self.objective.learned()
         epoch = self.plan.epoch(self.done)
         self.done += 1
+        self.objective.seed(self.done, 0)
         return Step(self.done, epoch, tally.losses, diagnostics, lr, norm, tally.tokens)
 
     def _draw(self) -> tuple[list[TaskRows], dict[str, float]]:
@@ -185,23 +191,52 @@ class Run:
         found = [(data, data.among(rows)) for data in (self.data[name].train for name in self.tables[stream.name])]
         return [(data, examples) for data, examples in found if len(examples)]
 
-    def _backward_by_task(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Computes a separate gradient for each task, and stores the weighted sum of these gradients.
+    def _differentiate(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
+        """Stores the gradient of a step as ``grad`` of the trained parameters, and its losses in ``tally``.
 
-        The sum is stored as ``grad`` of the parameters that the tasks share. Returns entries of ``Step.diagnostics``,
-        such as the weight of each task's gradient.
+        If the run reads the gradients of tasks, they are combined with :meth:`_balance`, whose result is returned.
         """
-        apart = ByTask(self.model, self.shared)
-        with apart.watching():
-            for made in self.objective.losses(drawn, tally, apart.watch):
-                *others, last = waves(made.readers)
-                for owners in (*others, last):
-                    loss = made.sum(filter(None, owners.values()))
-                    with timed("backward"), apart.collecting(owners):
-                        loss.backward(retain_graph=owners is not last)  # type: ignore[no-untyped-call]
-        return self._balance([apart.gradients(data.task.name) for data, _ in drawn], drawn, tally)
+        apart = [data.task.name for data, _ in drawn] if self.recipe.train.read_gradients else []
+        try:
+            sums = tree_sum(self._backward(shard, apart) for shard in self.objective.shards(drawn, self.done))
+        except FloatingPointError as error:
+            sums = failed(str(error))
+        sums = sum_over_processes(sums, self.processes, self.device)
+        if sums.error is not None:
+            raise FloatingPointError(sums.error)
+        tally.losses, tally.tokens = sums.losses, sums.tokens
+        first_own, each = len(apart) * len(self.shared), len(self.shared)
+        for parameter, gradient in zip(self.trained, sums.gradients[first_own:], strict=True):
+            parameter.grad = gradient
+        if not apart:
+            return {}
+        return self._balance(apart, [sums.gradients[i : i + each] for i in range(0, first_own, each)], tally)
 
-    def _balance(self, found: Sequence[Gradient], drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
+    def _backward(self, shard: Shard, apart: Sequence[str]) -> Sums:
+        """Returns the losses and gradients of a shard. No parameter keeps a gradient.
+
+        The gradients begin with those of each task in ``apart`` with respect to the parameters that the tasks share.
+        Then follow those of all trained parameters. If ``apart`` names tasks, those of shared parameters are None here.
+        """
+        tally, by_task = Tally(), ByTask(self.model, self.shared)
+        if apart:
+            with by_task.watching():
+                for made in self.objective.losses(shard, tally, by_task.watch):
+                    *others, last = waves(made.readers)
+                    for owners in (*others, last):
+                        loss = made.sum(filter(None, owners.values()))
+                        with timed("backward"), by_task.collecting(owners):
+                            loss.backward(retain_graph=owners is not last)  # type: ignore[no-untyped-call]
+        else:
+            for made in self.objective.losses(shard, tally):  # one for each forward pass
+                with timed("backward"):
+                    made.sum().backward()  # type: ignore[no-untyped-call]
+        gradients = [gradient for name in apart for gradient in by_task.gradients(name)]
+        gradients += [parameter.grad for parameter in self.trained]
+        self.optimizer.zero_grad(set_to_none=True)
+        return Sums(gradients, tally.losses, tally.tokens)
+
+    def _balance(self, names: Sequence[str], found: Sequence[Gradient], tally: Tally) -> dict[str, float]:
         """Stores the weighted sum of the tasks' gradients as ``grad`` of the parameters that the tasks share.
 
         Returns entries of ``Step.diagnostics``, such as the cosine between the gradients of any two tasks, and the
@@ -220,7 +255,6 @@ class Run:
             check_weights(self.recipe.train.aggregation.method, weights_T)
             for parameter, gradient in zip(self.shared, combine(found, weights_T), strict=True):
                 parameter.grad = gradient
-        names = [data.task.name for data, _ in drawn]
         cosines_TT = cosines(gram_TT)
         pairs = {f"cos({names[i]}, {names[j]})": float(cosines_TT[i, j]) for i, j in combinations(range(len(names)), 2)}
         self.conflicting += any(cosine < 0 for cosine in pairs.values())
@@ -251,7 +285,9 @@ class Run:
         """
         scored = self.scored
         self._fit()
-        self.predicted = scoring.predict_and_decide(self.predictor, [data.dev for data in scored.values()], tick)
+        self.predicted = scoring.predict_and_decide(
+            self.predictor, [data.dev for data in scored.values()], tick, self.processes
+        )
         scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
         chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
@@ -265,12 +301,12 @@ class Run:
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:
-            scoring.fit_answers(self.predictor, [(data, np.arange(len(data))) for data in held_out])
+            scoring.fit_answers(self.predictor, [(data, np.arange(len(data))) for data in held_out], self.processes)
         for name, data in self.scored.items():
             if data.held_out is None and data.task.predicts.fits.needed:
                 sample = numpy_generator(self.recipe.train.seed, "threshold", name)
                 rows = sample.permutation(len(data.train))[:THRESHOLD_SAMPLE]
-                scoring.fit_answers(self.predictor, [(data.train, rows)])
+                scoring.fit_answers(self.predictor, [(data.train, rows)], self.processes)
 
     def undefined(self) -> list[str]:
         """Returns a warning for each task whose metric is undefined for the predictions of the last evaluation."""

@@ -68,7 +68,7 @@ def lead(
     settings = trackers.settings(as_plain(run.recipe)) | {"steps": run.plan.steps}
     with track(out, settings) if track is not None else nullcontext() as log:
         warned = fit(run, tokenizer, out, Display(console), looking, log)
-    scores = _finish(run, out, console)
+    scores = run.processes.from_first(_finish(run, out, console) if run.processes.first else {})
     warnings = (*(note.text for note in notes if note.warning), *warned)
     return Scores(run.recipe, scores, f"dev: {out}", warnings)
 

@@ -11,6 +11,7 @@ from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.files import resolved
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, tell
+from mtbert.processes import ALONE, Processes
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
 from mtbert.recipe.parts import DataRecipe
@@ -18,6 +19,7 @@ from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.scores import Scores
 from mtbert.training import session
 from mtbert.training.assemble import assemble
+from mtbert.training.join import call_others, share_state
 from mtbert.training.trackers import Tracker
 
 
@@ -25,11 +27,11 @@ def start_run(
     recipe: Recipe,
     out: Path,
     console: Console,
-    *,
     overwrite: bool = False,
     profile: bool = False,
     track: Tracker | None = None,
     rows: MemoryRows = NO_ROWS,
+    processes: Processes = ALONE,
 ) -> Scores:
     """Trains ``recipe`` in the new folder ``out``, and returns the scores of the best model on dev.
 
@@ -45,6 +47,7 @@ def start_run(
         track: A tracker that also receives all logged numbers; None for no tracker.
         rows: Data in memory, which are saved in the folder. The recipe that is written there has no ``data.root``, so
             that the folder can be moved.
+        processes: The processes that train the run together. This must be the first of them.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, if ``out`` exists, or if
@@ -56,11 +59,14 @@ def start_run(
         if not locks.is_free(out):
             _check_reads(recipe, held.folder, rows)
         with rows.named():
-            made = assemble(recipe if place is None else _rooted(recipe, str(place)))
+            rooted = recipe if place is None else _rooted(recipe, str(place))
+            call_others(rooted, held.folder, processes)
+            made = assemble(rooted)
         made = replace(made, recipe=recipe)
         notes = [Note(rows.renamed(note.text), note.warning) for note in (*made.notes, *made.data_notes)]
         tell(console, notes)
-        run = made.run()
+        run = made.run(processes)
+        share_state(run, made.digests)
         record = environment.make_record(made.device, made.digests, recipe_digest(as_plain(recipe)))
 
         def write(folder: Path) -> None:

@@ -1,0 +1,244 @@
+"""The processes that train one run together: how many there are, and what they tell each other.
+
+``torchrun`` starts them. Each holds the whole model, and works on some shards of every step. A process that trains a
+run alone has :data:`ALONE`, whose methods have nothing to do.
+
+torch is imported inside functions, so that commands which only print a message do not load it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.distributed.distributed_c10d import Store
+
+_Value = TypeVar("_Value")
+
+# A process that ends is noticed at once, by its closed connections. This limit is for one that hangs. It is long,
+# because the others wait while the first one writes to a slow disk.
+LONGEST_WAIT = timedelta(minutes=30)
+
+
+class Lost(ConnectionError):
+    """Raised when another process of the run has ended or does not answer."""
+
+
+class Processes:
+    """One process that trains a run alone. :class:`Connected` is one of several that train a run together.
+
+    Attributes:
+        rank: The number of this process, counted from 0.
+        size: The number of processes.
+    """
+
+    rank = 0
+    size = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def partners(self) -> list[int]:
+        """The ranks of the processes with which this one exchanges sums, in order, so that all get the sum over all."""
+        return [self.rank ^ 1 << level for level in range(self.size.bit_length() - 1)]
+
+    def block(self, items: int) -> range:
+        """Returns which of ``items`` shards this process works on. The number of processes must divide ``items``."""
+        each = items // self.size
+        return range(self.rank * each, (self.rank + 1) * each)
+
+    def all(self, value: _Value) -> list[_Value]:
+        """Returns the values that all processes give, in the order of their ranks. Tensors of others are on the CPU."""
+        return [value]
+
+    def any(self, flag: bool) -> bool:
+        """Returns whether any process gives True."""
+        return flag
+
+    def from_first(self, value: _Value) -> _Value:
+        """Returns the value that the first process gives."""
+        return value
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Returns the tensors that the first process gives."""
+        return dict(tensors)
+
+    def trade(self, partner: int, value: _Value) -> _Value:
+        """Returns the value that the process ``partner`` gives, which gets ``value`` in exchange."""
+        raise NotImplementedError
+
+    def trade_tensor(self, partner: int, mine: Tensor, size: int) -> Tensor:
+        """Returns the flat tensor of ``size`` numbers that the process ``partner`` gives in exchange for ``mine``."""
+        raise NotImplementedError
+
+    def check(self, shards: int) -> None:
+        """Raises ValueError if ``shards`` shards cannot be divided among the processes."""
+        if shards % self.size:
+            if self.size & (self.size - 1):
+                below = 1 << (self.size.bit_length() - 1)
+                raise ValueError(
+                    f"train.shards: {shards} cannot be divided among {self.size} processes, whose number must be a "
+                    f"power of two. Start {below} (torchrun --nproc-per-node), and set train.shards: {2 * below}."
+                )
+            raise ValueError(
+                f"train.shards: {shards} cannot be divided among {self.size} processes. Set train.shards: {self.size}, "
+                "or a larger power of two; any number of processes up to it then gives the same result."
+            )
+
+
+ALONE = Processes()
+
+
+class Connected(Processes):
+    """One of several processes that train a run together, connected through ``torch.distributed``.
+
+    All processes must call the same methods in the same order.
+
+    Raises:
+        Lost: If another process has ended or does not answer. All methods raise this error.
+    """
+
+    def __init__(self, store: Store, rank: int, size: int) -> None:
+        import torch
+        from torch import distributed
+
+        self.rank, self.size, self._store = rank, size, store
+        backend = "gloo"
+        if torch.cuda.is_available():
+            backend = "cpu:gloo,cuda:nccl"
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
+        with self._together():
+            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
+
+    def all(self, value: _Value) -> list[_Value]:
+        from torch import distributed
+
+        from mtbert.profiling import timed
+
+        found: list[Any] = [None] * self.size
+        with timed("communication"), self._together():
+            distributed.all_gather_object(found, _compact(value))
+        return found
+
+    def any(self, flag: bool) -> bool:
+        import torch
+        from torch import distributed
+
+        flags = torch.tensor([flag], dtype=torch.uint8)
+        with self._together():
+            distributed.all_reduce(flags, distributed.ReduceOp.MAX)
+        return bool(flags)
+
+    def from_first(self, value: _Value) -> _Value:
+        from torch import distributed
+
+        found: list[Any] = [value]
+        with self._together():
+            distributed.broadcast_object_list(found, 0)
+        first: _Value = found[0]
+        return first
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        import torch
+        from torch import distributed
+
+        kinds = self.from_first({name: (tensor.shape, tensor.dtype) for name, tensor in tensors.items()})
+        found = {}
+        for name, (shape, dtype) in kinds.items():
+            found[name] = tensors[name].cpu().contiguous() if self.first else torch.empty(shape, dtype=dtype)
+            with self._together():
+                distributed.broadcast(found[name], 0)
+        return found
+
+    def trade(self, partner: int, value: _Value) -> _Value:
+        import torch
+
+        mine = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        size = self.trade_tensor(partner, torch.tensor([len(mine)]), 1)
+        found: _Value = pickle.loads(self.trade_tensor(partner, mine, int(size)).numpy().tobytes())
+        return found
+
+    def trade_tensor(self, partner: int, mine: Tensor, size: int) -> Tensor:
+        from torch import distributed
+
+        from mtbert.profiling import timed
+
+        theirs = mine.new_empty(size)
+        calls = ((distributed.isend, mine), (distributed.irecv, theirs))
+        operations = [distributed.P2POp(call, tensor, partner) for call, tensor in calls if len(tensor)]
+        with timed("communication"), self._together():
+            for work in distributed.batch_isend_irecv(operations) if operations else ():
+                work.wait()
+        return theirs
+
+    def claim(self) -> bool:
+        """Returns whether this is the first process that calls this method."""
+        try:
+            return self._store.add("mtbert failed", 1) == 1
+        except RuntimeError:  # the store, which is in another process, has ended too
+            return self.first
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:  # torch.distributed has no class for a connection that was closed
+            raise Lost(f"one of the {self.size} processes of this run was lost.") from None
+
+
+_connected: Connected | None = None
+
+
+def connect() -> Processes:
+    """Returns the processes that ``torchrun`` started, after connecting them, or :data:`ALONE` if it started no others.
+
+    Raises:
+        Lost: If another process does not answer.
+    """
+    global _connected
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+        return ALONE
+    if _connected is None:
+        from torch.distributed.distributed_c10d import PrefixStore
+        from torch.distributed.rendezvous import rendezvous
+
+        store, rank, size = next(rendezvous("env://", timeout=LONGEST_WAIT))
+        # The store outlives processes that failed, and still has their addresses.
+        _connected = Connected(PrefixStore(f"start {_restarts()}", store), rank, size)
+    return _connected
+
+
+def restarted() -> bool:
+    """Returns whether ``torchrun`` has started this process in place of one that failed."""
+    return _restarts() > 0
+
+
+def _restarts() -> int:
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def speaks() -> bool:
+    """Returns whether this process should print why the run failed. Of several processes, the first to ask should."""
+    return _connected is None or _connected.claim()
+
+
+def _compact(value: Any) -> Any:
+    """Returns a copy of ``value`` in which tensors are on the CPU and hold no more memory than their own numbers."""
+    from torch import Tensor
+
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _compact(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_compact, value))
+    return value

@@ -1,0 +1,80 @@
+"""Several processes of one run: the first one starts or resumes it, and the others join it.
+
+The first process reads and writes the run's folder. The others need the files that the recipe names, but not the
+folder: they get the recipe and the state of the run from the first process.
+"""
+
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from mtbert.messages import few
+from mtbert.processes import Processes, restarted
+from mtbert.recipe.files import RECIPE_FILE
+from mtbert.recipe.identity import same_settings
+from mtbert.recipe.settings import Recipe
+from mtbert.scores import Scores
+from mtbert.storage.run_state import RunState
+from mtbert.training import session
+from mtbert.training.assemble import assemble
+from mtbert.training.run import Run
+from mtbert.training.snapshot import restore, snapshot
+
+MODEL = "trained."  # prefix of the model's tensors, beside those of the run state
+
+
+def call_others(recipe: Recipe, out: Path, processes: Processes) -> None:
+    """Tells the other processes which run to join, so that they can prepare it. Only the first process calls this.
+
+    Raises:
+        ValueError: If the shards of ``recipe`` cannot be divided among the processes.
+    """
+    processes.check(recipe.train.shards)
+    processes.from_first((recipe, out))
+
+
+def join_run(processes: Processes) -> tuple[Path, Scores]:
+    """Trains a run together with the first process. Returns the run's folder, and the scores of its best model on dev.
+
+    Raises:
+        ValueError, FileNotFoundError: If the data or the encoder cannot be read here, or the data differ from those of
+            the first process.
+    """
+    recipe, out = processes.from_first((None, None))
+    assert isinstance(recipe, Recipe)
+    assert isinstance(out, Path)
+    made = assemble(recipe)
+    run = made.run(processes)
+    share_state(run, made.digests)
+    silent = Console(quiet=True)
+    return out, session.lead(run, made.tokenizer, out, silent, profile=False, track=None, notes=())
+
+
+def continues(out: Path, recipe: Recipe) -> bool:
+    """Returns whether ``torchrun`` restarted the processes of a run of ``recipe`` that ``out`` holds already."""
+    return restarted() and (out / RECIPE_FILE).is_file() and same_settings(out / RECIPE_FILE, recipe)
+
+
+def share_state(run: Run, digests: dict[str, str]) -> None:
+    """Gives all processes the weights, the state and the number of threads of the first process.
+
+    ``digests`` holds the SHA-256 of each data source.
+
+    Raises:
+        ValueError: If this process has other data than the first one.
+    """
+    if run.processes.size == 1:
+        return
+    state = snapshot(run)
+    threads, values, of_first = run.processes.from_first((torch.get_num_threads(), state.values, digests))
+    different = [name for name in of_first if digests.get(name) != of_first[name]]
+    if different:
+        raise ValueError(f"{few(different)}: not the data of the first process. Give all processes the same files.")
+    weights = {f"{MODEL}{name}": tensor for name, tensor in run.model.state_dict().items()}
+    tensors = run.processes.tensors_from_first(weights | state.tensors)
+    if run.processes.first:
+        return
+    torch.set_num_threads(threads)
+    run.model.load_state_dict({name.removeprefix(MODEL): tensors.pop(name) for name in weights})
+    restore(run, RunState(values, tensors))

@@ -1,0 +1,168 @@
+"""Shards: the fixed parts of a step's batch, and the sum of their gradients in a fixed order.
+
+With ``train.shards: V``, each step computes the gradients of V shards one by one. They are added in pairs, then these
+sums are added in pairs, and so on: a binary tree. Floating-point sums depend on the order of the additions, so a fixed
+tree gives the same bits wherever the shards are computed: in one process, or in several that exchange their sums.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mtbert.batch import TaskRows
+from mtbert.collate import share_rows
+from mtbert.processes import Processes
+
+
+def cut_shards(
+    parts: Sequence[TaskRows], count: int, apart: Callable[[str], bool] = lambda _: False
+) -> list[list[TaskRows]]:
+    """Divides the examples of a step among ``count`` shards, and returns the examples of each shard.
+
+    The shards have about equally many tokens: each row, the longest first, goes to the shard that has the fewest tokens
+    so far. A row that several tasks share is in the same shard for all of them. A shard may lack rows of a task, or
+    have no rows. For ``apart``, see :func:`mtbert.collate.collate`.
+    """
+    if count == 1:
+        return [list(parts)]
+    shards: list[list[TaskRows]] = [[] for _ in range(count)]
+    fullness = [(0, i) for i in range(count)]
+    heapify(fullness)
+    for span in share_rows(parts, apart):
+        lengths = span.lengths()
+        owners = np.empty(len(lengths), np.int64)
+        for row in np.argsort(-lengths, kind="stable"):
+            tokens, owners[row] = fullness[0]
+            heapreplace(fullness, (tokens + int(lengths[row]), int(owners[row])))
+        for i, shard in enumerate(shards):
+            shard += span.cut(np.flatnonzero(owners == i))
+    return shards
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The sums over some shards of a step.
+
+    Attributes:
+        gradients: For each weight, or for each pair of a task and a weight, the gradient; None counts as zeros.
+        losses: The value of each loss before weighting, keyed by ``task.loss``.
+        tokens: The number of tokens.
+        error: Why there are no sums: a message about a loss that is not finite. None if there are sums.
+    """
+
+    gradients: Sequence[Tensor | None]
+    losses: dict[str, float]
+    tokens: int
+    error: str | None = None
+
+    def __add__(self, other: "Sums") -> "Sums":
+        """Returns the sums over the shards of both. The gradients of ``self`` may be changed in place."""
+        if self.error is not None or other.error is not None:
+            return failed(self.error or other.error)
+        return Sums(
+            [_added(a, b) for a, b in zip(self.gradients, other.gradients, strict=True)],
+            {key: self.losses.get(key, 0.0) + other.losses.get(key, 0.0) for key in self.losses | other.losses},
+            self.tokens + other.tokens,
+        )
+
+
+def failed(error: str | None) -> Sums:
+    """Returns a :class:`Sums` that holds only an error message."""
+    return Sums((), {}, 0, error)
+
+
+def tree_sum(values: Iterable[Sums]) -> Sums:
+    """Returns the sum of ``values``, whose number is a power of two, added in a binary tree.
+
+    At most one sum for each level of the tree is kept, so ``values`` may be computed one by one.
+    """
+    waiting: list[tuple[int, Sums]] = []  # the level in the tree, and the sum
+    for value in values:
+        level = 0
+        while waiting and waiting[-1][0] == level:
+            value = waiting.pop()[1] + value
+            level += 1
+        waiting.append((level, value))
+    ((_, total),) = waiting
+    return total
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """A message about :class:`Sums`, which a process sends to its partner before the numbers of the gradients.
+
+    Attributes:
+        rest: The sums without gradients.
+        shapes: The shape of each gradient; None if there is no gradient.
+        rows: For each gradient, the number of rows that are not 0 if it is sparse; otherwise None.
+    """
+
+    rest: Sums
+    shapes: Sequence[torch.Size | None]
+    rows: Sequence[int | None]
+
+
+def sum_over_processes(sums: Sums, processes: Processes, device: torch.device) -> Sums:
+    """Returns the sums over the shards of all processes.
+
+    In each round, two processes exchange their sums, and both add them. The rounds continue the tree of
+    :func:`tree_sum`, so the result does not depend on the number of processes. The gradients are on ``device``.
+    """
+    for partner in processes.partners:
+        theirs = _trade(sums, processes, partner, device)
+        sums = sums + theirs if processes.rank < partner else theirs + sums
+    return sums
+
+
+def _trade(sums: Sums, processes: Processes, partner: int, device: torch.device) -> Sums:
+    """Returns the sums of the process ``partner``, which gets ``sums`` in exchange."""
+    gradients = [g.coalesce() if g is not None and g.is_sparse else g for g in sums.gradients]
+    told = processes.trade(
+        partner,
+        _Outline(
+            Sums((), sums.losses, sums.tokens, sums.error),
+            [None if g is None else g.shape for g in gradients],
+            [g.values().shape[0] if g is not None and g.is_sparse else None for g in gradients],
+        ),
+    )
+    if sums.error is not None or told.rest.error is not None:
+        return told.rest
+    sizes = [
+        0 if shape is None else shape.numel() if rows is None else rows * shape[1:].numel()
+        for shape, rows in zip(told.shapes, told.rows, strict=True)
+    ]
+    flat = [g.values().flatten() if g.is_sparse else g.flatten() for g in gradients if g is not None]
+    of_rows = [g.indices()[0] for g in gradients if g is not None and g.is_sparse]
+    numbers = processes.trade_tensor(partner, torch.cat([torch.empty(0, device=device), *flat]), sum(sizes))
+    no_rows = torch.empty(0, dtype=torch.int64, device=device)
+    rows_of_theirs = processes.trade_tensor(partner, torch.cat([no_rows, *of_rows]), sum(r or 0 for r in told.rows))
+    theirs: list[Tensor | None] = []
+    indices = iter(torch.split(rows_of_theirs, [rows for rows in told.rows if rows is not None]))
+    for part, shape, rows in zip(torch.split(numbers, sizes), told.shapes, told.rows, strict=True):
+        if shape is None:
+            theirs.append(None)
+        elif rows is None:
+            theirs.append(part.view(shape))
+        else:
+            values = part.view(rows, *shape[1:])
+            theirs.append(
+                torch.sparse_coo_tensor(next(indices)[None], values, shape, is_coalesced=True, check_invariants=False)
+            )
+    return Sums(theirs, told.rest.losses, told.rest.tokens)
+
+
+@torch.no_grad()
+def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+    """Returns the sum of two gradients, which may overwrite ``a``. The sum has no -0.0 if one of them is None."""
+    if a is None or b is None:
+        only = b if a is None else a
+        return only if only is None or only.is_sparse else only + 0.0
+    if a.is_sparse:
+        rows = torch.cat([a.coalesce().indices(), b.coalesce().indices()], 1)
+        values = torch.cat([a.coalesce().values(), b.coalesce().values()])
+        return torch.sparse_coo_tensor(rows, values, a.shape, check_invariants=False).coalesce()
+    return a.add_(b)
