@@ -126,6 +126,24 @@ def test_missing_keys_have_the_defaults_of_transformers(kind: str, tmp_path: Pat
     assert (encoder.layers[0].attention.rotary.base, encoder.config.max_length) == expected
 
 
+@pytest.mark.parametrize(
+    ("parameters", "base"),
+    [(None, 20.0), ({"rope_type": "default"}, 20.0), ({"rope_type": "default", "rope_theta": 9.0}, 9.0)],
+)
+def test_an_older_rope_theta_is_the_base_unless_rope_parameters_have_one(
+    kind: str, parameters: dict | None, base: float, tmp_path: Path
+):
+    edit(tiny.hf_folder(kind, tmp_path) / "config.json", rope_parameters=parameters, rope_theta=20.0)
+    assert load_encoder(str(tmp_path)).encoder.layers[0].attention.rotary.base == base
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path)
+    assert theirs.rope_parameters["rope_theta"] == base
+
+
+def test_a_wrong_rope_theta_is_refused(kind: str, tmp_path: Path):
+    edit(tiny.hf_folder(kind, tmp_path) / "config.json", rope_parameters=None, rope_theta=1)
+    refused(ValueError, tmp_path, "rope_theta must be a number above 1, found 1. ")
+
+
 def test_scaled_positions_are_refused(kind: str, tmp_path: Path):
     scaled = {"rope_type": "dynamic", "rope_theta": 9.0, "factor": 2.0}
     edit(tiny.hf_folder(kind, tmp_path) / "config.json", rope_parameters=scaled)

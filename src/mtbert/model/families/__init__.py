@@ -74,6 +74,14 @@ def rotary_positions(what: str = "plain rotary positions") -> Any:
     return must_be(what, None, "Choose an encoder with plain rotary positions.")
 
 
+def rotary_base(parameters: Turns | None, theta: float | None, default: float) -> float:
+    """Returns the base of rotary positions.
+
+    As in transformers, ``rope_parameters`` come first, then the key ``rope_theta`` of older files, then ``default``.
+    """
+    return (parameters.rope_theta if parameters else None) or theta or default
+
+
 class Config(BaseModel):
     """The keys that all families read from a ``config.json``.
 

@@ -10,7 +10,16 @@ from functools import partial
 from torch import nn
 
 from mtbert.model.encoder import EncoderConfig
-from mtbert.model.families import Family, Turns, bert, dropout_rate, rotary_positions, whole_number
+from mtbert.model.families import (
+    Family,
+    Turns,
+    bert,
+    dropout_rate,
+    must_be,
+    rotary_base,
+    rotary_positions,
+    whole_number,
+)
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
 
 
@@ -25,15 +34,15 @@ class GteConfig(bert.BertConfig):
     attention_probs_dropout_prob: float = dropout_rate(0.0)
     rope_scaling: None = rotary_positions("null")
     rope_parameters: Turns | None = rotary_positions()
+    rope_theta: float | None = must_be("a number above 1", None, gt=1)
 
 
 def encoder(c: GteConfig) -> EncoderConfig:
     """Returns the architecture of a GTE encoder from the keys of its ``config.json``."""
-    base = c.rope_parameters.rope_theta if c.rope_parameters else None
     return replace(
         bert.encoder(c),
         family="gte",
-        layer=partial(layer, Rotary(base or 160_000.0)),
+        layer=partial(layer, Rotary(rotary_base(c.rope_parameters, c.rope_theta, 160_000.0))),
         position_offset=None,
         pooler=False,
         native=None,

@@ -17,6 +17,8 @@ from mtbert.model.families import (
     activation,
     bert,
     dropout_rate,
+    must_be,
+    rotary_base,
     rotary_positions,
     whole_number,
 )
@@ -40,15 +42,15 @@ class NomicBertConfig(bert.BertConfig):
     attention_probs_dropout_prob: float = dropout_rate(0.0)
     rope_scaling: None = rotary_positions("null")
     rope_parameters: Turns | None = rotary_positions()
+    rope_theta: float | None = must_be("a number above 1", None, gt=1)
 
 
 def encoder(c: NomicBertConfig) -> EncoderConfig:
     """Returns the architecture of a NomicBERT encoder from the keys of its ``config.json``."""
-    base = c.rope_parameters.rope_theta if c.rope_parameters else None
     return replace(
         bert.encoder(c),
         family="nomic_bert",
-        layer=partial(layer, Rotary(base or 1000.0)),
+        layer=partial(layer, Rotary(rotary_base(c.rope_parameters, c.rope_theta, 1000.0))),
         position_offset=None,
         pooler=False,
         native=None,
