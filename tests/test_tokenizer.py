@@ -42,6 +42,15 @@ def word_piece(folder: Path, **settings: object) -> Path:
     return folder
 
 
+def mpnet(folder: Path) -> Path:
+    """Returns a folder with MPNet's words, which are those of BERT between tokens of its own."""
+    words = ["<s>", "<pad>", "</s>", "<unk>", *WORDS, "<mask>"]
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    (folder / "config.json").write_text('{"model_type": "mpnet"}')
+    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "MPNetTokenizer"}')
+    return folder
+
+
 def byte_level(folder: Path, **settings: object) -> Path:
     trained = tokenizers.ByteLevelBPETokenizer()
     special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
@@ -68,6 +77,7 @@ FOLDERS = {
     "cased, accents stripped": lambda folder: word_piece(folder, do_lower_case=False, strip_accents=True),
     "lower, accents kept": lambda folder: word_piece(folder, strip_accents=False),
     "Chinese words": lambda folder: word_piece(folder, tokenize_chinese_chars=False),
+    "MPNet": mpnet,
     "byte level": byte_level,
     "byte level with a space": lambda folder: byte_level(folder, add_prefix_space=True),
     "unigram": unigram,
@@ -226,6 +236,13 @@ def test_broken_settings_are_named(tmp_path):
 def test_a_vocabulary_without_special_tokens_is_named(tmp_path):
     (tmp_path / "vocab.txt").write_text("[CLS]\nthe\ncat\n")
     with pytest.raises(ValueError, match=rf"^{tmp_path / 'vocab.txt'}: has no \[SEP\] among 3 tokens"):
+        load_tokenizer(tmp_path)
+
+
+def test_a_vocabulary_without_the_special_tokens_of_mpnet_is_named(tmp_path):
+    (tmp_path / "vocab.txt").write_text("[CLS]\n[SEP]\n[UNK]\n<s>\n")
+    (tmp_path / "config.json").write_text('{"model_type": "mpnet"}')
+    with pytest.raises(ValueError, match=rf"^{tmp_path / 'vocab.txt'}: has no </s> among 4 tokens"):
         load_tokenizer(tmp_path)
 
 

@@ -50,7 +50,7 @@ def test_ids_equal_those_of_sentencepiece(kind: str, tmp_path: Path):
     ours, theirs = load(tmp_path, model), oracle(model)
     number = 10_000 if kind == "nmt_nfkc" else 2000
     texts = [text for text in ODD[:number] if not SPECIAL.search(text)]
-    texts += ["a<own>b", "<own> mitmi", "a b a  b", "é!", "<0x41>" if kind != "bytes" else "A"]
+    texts += ["a<own>b", "<own> mitmi", "a b a  b", "é!", "<0x41>"]
     differ = [text for text in texts if ids(ours, text) != theirs.encode(text)]
     why: Counter[str] = Counter()
     for text in differ:
@@ -67,6 +67,29 @@ def test_ids_equal_those_of_sentencepiece(kind: str, tmp_path: Path):
             why["all characters of the text are removed"] += 1
     assert len(texts) > 0.99 * number
     assert all(found <= 0.01 * number for found in why.values()), why
+
+
+SPELT = ["［ＣＬＳ］ mi", "mi［ＵＮＫ］", "mi ＜０ｘ４１＞", "mi <0x41>", "a ［ＳＥＰ］ b", "＜＜／ｓ＞ ［［ＰＡＤ］］"]
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_replaced_characters_spell_neither_special_tokens_nor_bytes(kind: str, tmp_path: Path):
+    ours, theirs = load(tmp_path, trained(**MODELS[kind])), oracle(trained(**MODELS[kind]))
+    for text in SPELT:
+        found = ids(ours, text)
+        if kind == "bytes":
+            assert found == theirs.encode(text), text
+        assert without_repeated(3, found) == theirs.encode(text), text
+
+
+def without_repeated(unknown: int, found: list[int]) -> list[int]:
+    """Returns the ids with one unknown token where several stand side by side."""
+    return [i for before, i in itertools.pairwise([-1, *found]) if (before, i) != (unknown, unknown)]
+
+
+def test_in_a_pair_replaced_characters_end_no_segment(tmp_path: Path):
+    tokens = load(tmp_path, trained()).encode("a ［ＳＥＰ］ b", "mi").tokens
+    assert tokens.count("[SEP]") == 2
 
 
 PREPARED = {
@@ -141,6 +164,9 @@ def test_ids_of_xlm_r_and_camembert_are_shifted_ids_of_sentencepiece(family: str
     texts = [text for text in ODD[:3000] if not SPECIAL.search(text)]
     same = [text for text in texts if ours.normalizer.normalize_str(text) == theirs.normalize(text)]
     assert len(same) > 2_900
+    spelt = "mi ＜／ｓ＞ ＜ｍａｓｋ＞ ＜ｐａｄ＞ ＜ｓ＞NOTUSED ＜ｕｎｋ＞"
+    plain = [i + shift if i else 3 for i in theirs.encode(spelt)]
+    assert without_repeated(3, ids(ours, spelt)) == plain
     expected = [[i + shift if i else 3 for i in theirs.encode(text)] for text in same]
     assert sum(ids(ours, text) != found for text, found in zip(same, expected, strict=True)) < 15  # equally likely ones
     assert ours.encode("ka", "to").tokens == ["<s>", "▁ka", "</s>", "</s>", "▁to", "</s>"]

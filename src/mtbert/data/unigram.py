@@ -10,23 +10,24 @@ first. The tokenizers library and SentencePiece differ in two ways when they rep
 - SentencePiece composes a letter with the marks behind it, and never changes the order of marks. Unicode's NFC may
   change the order, so NFC gets a letter with only one mark at a time.
 
-One difference remains: if a text contains a letter that is composed already, such as ``ê``, and another mark behind the
-letter, both are composed here, but SentencePiece does not compose them.
+Two differences remain. If a text contains a letter that is composed already, such as ``ê``, and another mark behind the
+letter, both are composed here, but SentencePiece does not compose them. If replaced characters spell a special token
+and its first two characters are unknown, each of these becomes an unknown token here; SentencePiece makes one of both.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
-from mtbert import json_files
 from mtbert.data.added_tokens import FolderTokens, TokenOptions, add_tokens, folder_tokens
 from mtbert.data.spm_file import CONVERT, PieceKind, SpmModel, read_spm
-from mtbert.data.vocab_files import FETCH, TOKENIZER_CONFIG, built, read_options
+from mtbert.data.vocab_files import CONFIG, FETCH, TOKENIZER_CONFIG, built, model_type, read_options
 from mtbert.messages import few, shown
 
 DEBERTA_FILE, XLM_R_FILE = "spm.model", "sentencepiece.bpe.model"
@@ -42,6 +43,7 @@ _BASE = "[^\\p{Mn}]|[\u0c46\u0cbf\u0cc6]"
 _MOST_MARKS = 3  # behind a letter in SentencePiece's tables
 _ALWAYS = 100.0  # score of a user's piece, which SentencePiece prefers to all others
 _SPECIAL = (PieceKind.CONTROL, PieceKind.UNKNOWN)
+_FOUND = (PieceKind.NORMAL, PieceKind.USER_DEFINED)  # kinds of pieces that are found in texts
 
 
 class _Options(TokenOptions):
@@ -102,12 +104,11 @@ def xlm_r_or_camembert(folder: Path) -> Tokenizer:
 
     The two families number the pieces differently, and ``config.json`` says which family it is.
     """
-    file, layouts = folder / "config.json", {"xlm-roberta": _XLM_R, "camembert": _CAMEMBERT}
-    config = json_files.read_json(file, FETCH)
-    kind = config.get("model_type") if isinstance(config, dict) else None
+    layouts, kind = {"xlm-roberta": _XLM_R, "camembert": _CAMEMBERT}, model_type(folder)
     if not isinstance(kind, str) or kind not in layouts:
         known = " or ".join(layouts)
-        raise ValueError(f"{file}: model_type must be {known} beside {XLM_R_FILE}, found {shown(kind)}. {CONVERT}")
+        said = f"model_type must be {known} beside {XLM_R_FILE}, found {shown(kind)}"
+        raise ValueError(f"{folder / CONFIG}: {said}. {CONVERT}")
     return _tokenizer(folder, folder / XLM_R_FILE, layouts[kind])
 
 
@@ -122,14 +123,30 @@ def _tokenizer(folder: Path, file: Path, layout: _Layout) -> Tokenizer:
     wrong = f"{file}: not a whole SentencePiece model"
     tokenizer = Tokenizer(built(lambda: models.Unigram(vocab, unknown, spm.byte_fallback), wrong))
     tokenizer.normalizer = built(lambda: _normalizer(spm, options.do_lower_case and layout is _DEBERTA), wrong)
+    hidden = [piece for piece, kind in zip(spm.pieces, spm.kinds, strict=True) if kind not in _FOUND]
+    steps: list[pre_tokenizers.PreTokenizer] = [_apart({*layout.first, *hidden, *layout.last})]
     if not any(_SPACE in piece[1:] for piece, _ in vocab):  # the library finds the pieces of single words faster
-        tokenizer.pre_tokenizer = pre_tokenizers.Split(_SPACE, "merged_with_next")
+        steps.append(pre_tokenizers.Split(_SPACE, "merged_with_next"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(steps)
     tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()])
     special = [piece for piece, kind in zip(spm.pieces, spm.kinds, strict=True) if kind in _SPECIAL]
     given = folder_tokens(folder, options, layout.roles)
     add_tokens(file, tokenizer, special, given)
     tokenizer.post_processor = built(lambda: _template(tokenizer, given, layout.pair), wrong)
     return tokenizer
+
+
+def _apart(pieces: Collection[str]) -> pre_tokenizers.PreTokenizer:
+    """Returns the step that cuts a text behind the first character of each of these pieces.
+
+    The library finds every token of its vocabulary in a text, but SentencePiece finds only normal pieces and those of a
+    user. Characters that are replaced may spell other pieces: full-width letters, for example, may become ``[SEP]``.
+    """
+    rests: dict[str, list[str]] = {}
+    for piece in sorted(pieces):
+        rests.setdefault(piece[0], []).append(re.escape(piece[1:]))
+    starts = (f"{re.escape(start)}(?={'|'.join(ends)})" for start, ends in rests.items())
+    return pre_tokenizers.Split(Regex("|".join(starts)), "merged_with_previous")
 
 
 def _vocab(file: Path, spm: SpmModel, layout: _Layout) -> list[tuple[str, float]]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from mtbert import files, json_files
 from mtbert.data import trial
 from mtbert.messages import shown
 
 LARGEST_LIST = 32 * 2**20  # bytes of a file with one token per line; for XLM-R's 250,000 tokens it has 5 MB
-TOKENIZER_CONFIG = "tokenizer_config.json"
+CONFIG, TOKENIZER_CONFIG = "config.json", "tokenizer_config.json"
 FETCH = "Fetch the model again."
 
 _Built = TypeVar("_Built")
@@ -47,15 +47,29 @@ def content_of(file: Path, largest: int = LARGEST_LIST) -> bytes:
         return files.read_bytes(file, largest)
 
 
+def model_type(folder: Path) -> Any:
+    """Returns the family that the ``config.json`` of a folder names; None if it names none."""
+    config = json_files.read_json(folder / CONFIG, FETCH)
+    return config.get("model_type") if isinstance(config, dict) else None
+
+
 def word_piece(folder: Path) -> Tokenizer:
-    """Returns the tokenizer that the ``vocab.txt`` of a BERT, ELECTRA or DistilBERT folder describes."""
+    """Returns the tokenizer that the ``vocab.txt`` of a BERT, ELECTRA, DistilBERT or MPNet folder describes.
+
+    MPNet has the words of BERT, so its list may contain ``[CLS]`` too. Only ``config.json`` says which family it is.
+    """
     file, options = folder / "vocab.txt", read_options(folder / TOKENIZER_CONFIG, Options)
     try:
         words = content_of(file).decode().removesuffix("\n").split("\n")
     except UnicodeDecodeError as error:
         raise ValueError(f"{file}: not UTF-8 at byte {error.start}. {FETCH}") from None
     vocab = {word: i for i, word in enumerate(words)}
-    cls, sep, unk = known_tokens(file, vocab, "[CLS]", "[SEP]", "[UNK]")
+    if mpnet := os.path.lexists(folder / CONFIG) and model_type(folder) == "mpnet":
+        names, pad, mask = ("<s>", "</s>", "[UNK]"), "<pad>", "<mask>"
+    else:
+        names, pad, mask = ("[CLS]", "[SEP]", "[UNK]"), "[PAD]", "[MASK]"
+    cls, sep, unk = known_tokens(file, vocab, *names)
+    second = f"{sep}:0 $B:0 {sep}:0" if mpnet else f"$B:1 {sep}:1"
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token=unk))
     tokenizer.normalizer = normalizers.BertNormalizer(
         clean_text=True,
@@ -67,10 +81,11 @@ def word_piece(folder: Path) -> Tokenizer:
     tokenizer.decoder = decoders.WordPiece(prefix="##")
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"{cls}:0 $A:0 {sep}:0",
-        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        pair=f"{cls}:0 $A:0 {sep}:0 {second}",
         special_tokens=[(cls, vocab[cls]), (sep, vocab[sep])],
     )
-    tokenizer.add_special_tokens([t for t in ("[PAD]", unk, cls, sep, "[MASK]") if t in vocab])
+    special = [AddedToken(mask, lstrip=mpnet, normalized=False) if t == mask else t for t in (pad, unk, cls, sep, mask)]
+    tokenizer.add_special_tokens([t for t in special if str(t) in vocab])
     return tokenizer
 
 
