@@ -101,6 +101,19 @@ def test_padded_equals_ragged_for_every_family_and_head(kind: str, case: str, en
     assert_same(model, [a_dataset(CASES[case])])
 
 
+@pytest.mark.parametrize("kind", ["bert", "modernbert", "mpnet", "deberta-v2"])
+def test_a_row_without_any_token_has_a_finite_answer_and_changes_no_other(kind: str, encoders):
+    of = task(pooling="cls")
+    model = Model(encoders(kind), {"t": of}, pooling="cls", max_length=tiny.MAX_LENGTH, seed=0).double()
+    text = texts_of(a_dataset(of))[0]
+    whole, mask_BL = PaddedModel(model, ["t"]), text[1].clone()
+    mask_BL[1] = 0
+    with torch.no_grad():
+        expected, found = whole(text)["t"][0], whole((text[0], mask_BL, text[2]))["t"][0]
+    assert found.isfinite().all()
+    assert_close(found[[0, 2, 3, 4]], expected[[0, 2, 3, 4]], **EXACT)
+
+
 @pytest.mark.parametrize("unshare", [0, 1])
 @pytest.mark.parametrize("pal", [None, Pal(width=6, heads=3, tasks=("b",))])
 @pytest.mark.parametrize("kind", ["mpnet", "modernbert", "deberta-v2"])

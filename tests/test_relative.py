@@ -5,6 +5,7 @@ Dimension key: R distances.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tiny
@@ -12,6 +13,7 @@ import torch
 import toy_encoder
 from tiny import CPU, MAX_LENGTH, pieces, ragged
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 from toy_encoder import EXACT, run
 from transformers.models.deberta_v2.modeling_deberta_v2 import make_log_bucket_position
 from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
@@ -21,7 +23,7 @@ from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder
 from mtbert.model.families import deberta_v2, mpnet
 from mtbert.model.freeze import freeze
-from mtbert.model.relative import by_key, distances_in
+from mtbert.model.relative import RelativeEmbedding, by_key, distances_in
 from mtbert.model.weights import load_encoder
 
 encoders = toy_encoder.encoders
@@ -92,6 +94,52 @@ def test_the_table_is_read_once_in_a_pass(kind: str, encoders: Encoders):
         run(encoder, batch)
     hook.remove()
     assert seen == [41]
+
+
+def test_the_biases_of_a_hundred_sequences_are_kept_once(encoders: Encoders):
+    encoder, groups, sizes = encoders("mpnet"), Groups(ragged({"a": [8] * 97 + [20], "b": [7, 8, 8]}).layout, CPU), []
+    rows = encoder.by_distance(encoder.distances(groups))
+    assert rows is not None
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = op(*args, **kwargs or {})
+            sizes.append(out.untyped_storage().nbytes() // out.element_size())
+            return out
+
+    with torch.no_grad(), Sizes():
+        rows.scores_of(rows, groups)
+    heads = rows.rows_RW.shape[1]
+    # The biases of each query and distance of the longest sequence; those of 97 sequences have 97 * 8 * 8 per head.
+    assert max(sizes) == heads * 20 * 40
+
+
+def test_rows_of_one_span_are_those_of_its_distances(encoders: Encoders):
+    encoder, groups = encoders("deberta-v2"), Groups(ragged({"a": [1, 9], "b": [5], "c": [3, 7]}).layout, CPU)
+    rows = encoder.by_distance(encoder.distances(groups, apart=True))
+    alone = encoder.by_distance(encoder.distances(Groups(ragged({"b": [5]}).layout, CPU)))
+    assert rows is not None
+    assert alone is not None
+    found = rows.only("b")
+    assert (found.zero, found.values_R.tolist()) == (5, [*range(-5, 6)])
+    assert torch.equal(found.rows_RW, alone.rows_RW)
+    assert rows.only("c").values_R.tolist() == [*range(-7, 8)]
+    assert alone.only("b") is alone
+
+
+def test_all_layers_share_the_places_of_distances_in_the_table(encoders: Encoders, monkeypatch: pytest.MonkeyPatch):
+    encoder, asked = encoders("deberta-v2"), []
+    relative = encoder.relative
+    assert isinstance(relative, RelativeEmbedding)
+    row = relative.row
+    monkeypatch.setattr(relative, "rate", 0.1)
+    monkeypatch.setattr(relative, "row", lambda values_R: asked.append(len(values_R)) or row(values_R))
+    with torch.no_grad():
+        run(encoder, ragged({"a": [20]}), torch.Generator())
+        assert asked == [41, 41]  # for the rows and, once for all layers, for their dropout
+        run(encoder, ragged({"a": [20]}))
+    assert asked == [41, 41, 41]
+    assert len(encoder.layers) > 1
 
 
 @pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])

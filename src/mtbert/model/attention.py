@@ -30,7 +30,7 @@ ScoreGroup = Callable[[int, Tensor, Tensor], Tensor]
 """A function that computes the attention scores of a group, instead of plain products of queries and keys.
 
 The function gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the
-scores, ``[G * H, 1 or L, L]``, which are scaled and are ``-inf`` for keys that are padding.
+scaled scores, ``[G * H, 1 or L, L]``. The scores of keys that are padding are replaced later.
 """
 
 
@@ -281,23 +281,26 @@ def _attend(
         if window is not None:
             k, v = k[:, : window + 1], v[:, : window + 1]
             padding_GL = None if padding_GL is None else padding_GL[:, : window + 1]
-    mix = partial(_mix, dropout_rate=dropout_rate, generator=generator)
+    mix = partial(_mix, scores_of=scores_of or products, dropout_rate=dropout_rate, generator=generator)
     hidden = None if padding_GL is None else padding_GL[:, None, None, :]
-    if scores_of is not None:
-        mixed = dropout(scores_of(q, k).softmax(-1), dropout_rate, generator) @ v
-    elif window is not None and not first_only and (group.traced or length > window + 1):
+    if window is not None and not first_only and (group.traced or length > window + 1):
         if not group.traced and takes_blocks(length, window):
             mixed = mix_blocks(mix, q, k, v, padding_GL, heads, window)
         else:
             far = too_far(length, length, window, q.device)
             mixed = mix(q, k, v, far if hidden is None else hidden | far, shape)
-    elif not group.traced and length > LONG and (generator is None or dropout_rate == 0.0):
+    elif scores_of is None and not group.traced and length > LONG and (generator is None or dropout_rate == 0.0):
         mixed = _mix_long(q, k, v, hidden, shape)
     else:
         mixed = mix(q, k, v, hidden, shape)
     queries = q.shape[1]
     mixed_MD = mixed.view(sequences, heads, queries, head_width).transpose(1, 2).reshape(sequences * queries, -1)
     return mixed_MD if first_only or group.rows_M is None else take(mixed_MD, group.rows_M)
+
+
+def products(q: Tensor, k: Tensor) -> Tensor:
+    """Returns the product of each query and key, divided by the square root of their width."""
+    return torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(q.shape[2]))
 
 
 def _mix(
@@ -307,14 +310,14 @@ def _mix(
     hidden: Tensor | None,
     shape: tuple[int, ...],
     *,
+    scores_of: Callable[[Tensor, Tensor], Tensor],
     dropout_rate: float,
     generator: torch.Generator | None,
 ) -> Tensor:
     """Computes attention with all scores in memory, see :class:`mtbert.model.window.Mix`."""
-    unused = q.new_empty(())
-    scores = torch.baddbmm(unused, q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(q.shape[2]))
+    scores = scores_of(q, k)
     if hidden is not None:
-        # Not -inf: with a window, a place without a token may have no key in reach, and its output must be finite.
+        # Not -inf: a padded sequence without any token, or a place out of reach of all tokens, has a finite output.
         least, all_scores = torch.finfo(scores.dtype).min, scores.view(*shape, q.shape[1], k.shape[1])
         scores = all_scores.masked_fill(hidden, least).flatten(0, -3)
     return dropout(scores.softmax(-1), dropout_rate, generator) @ v
@@ -333,10 +336,7 @@ def take(x: Tensor, rows: Tensor) -> Tensor:
 
 
 class _Take(torch.autograd.Function):
-    """Selects rows of a tensor by their indices, which must all be different.
-
-    Its backward pass is ten times faster than that of ``index_select``.
-    """
+    """Selects rows, see :func:`take`. Its backward pass is ten times faster than that of ``index_select``."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, rows: Tensor) -> Tensor:

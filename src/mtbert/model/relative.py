@@ -10,13 +10,14 @@ of a head, Q queries: L, or 1 if only the first token is computed.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from itertools import groupby
 
 import torch
 from torch import Tensor, nn
 
 from mtbert.batch import send
-from mtbert.model.attention import Group, Groups, ScoreGroup
+from mtbert.model.attention import Group, Groups, ScoreGroup, products
 from mtbert.model.dropout import dropout
 from mtbert.model.layer import ScoresOf
 
@@ -32,13 +33,15 @@ class Distances:
         values_R: The distances, in ascending order.
         zero: The index of distance 0 in ``values_R``. If the distances are repeated for each span of the batch, a dict
             from the name of each span to the index of its distance 0.
-        spans: A dict from the name of each span to its part of ``values_R``; empty if the distances are not repeated
-            for each span.
     """
 
     values_R: Tensor
     zero: int | Mapping[str, int]
-    spans: Mapping[str, slice]
+
+    @property
+    def spans(self) -> dict[str, slice]:
+        """The part of ``values_R`` that belongs to each span; empty if the distances are not repeated for each span."""
+        return _spans(self.zero)
 
 
 def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
@@ -52,16 +55,26 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     longest = {span: max(group.length for group in members) for span, members in by_span}
     if not apart:
         length = max(longest.values())
-        return Distances(torch.arange(-length, length + 1, device=groups.first_S.device), length, {})
+        return Distances(torch.arange(-length, length + 1, device=groups.first_S.device), length)
     *_, last = longest
     while sum(2 * length + 1 for length in longest.values()) in (groups.tokens + groups.dummies, len(groups.lengths)):
         longest[last] += 1
-    zero, spans, start = {}, {}, 0
+    zero, start = {}, 0
     for span, length in longest.items():
-        zero[span], spans[span] = start + length, slice(start, start + 2 * length + 1)
+        zero[span] = start + length
         start += 2 * length + 1
     values_R = torch.cat([torch.arange(-length, length + 1) for length in longest.values()])
-    return Distances(send(values_R, groups.device), zero, spans)
+    return Distances(send(values_R, groups.device), zero)
+
+
+def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
+    """Returns the rows of each span. The spans follow one another, and distance 0 is in the middle of each."""
+    found, start = {}, 0
+    if isinstance(zero, Mapping):
+        for span, middle in zero.items():
+            found[span] = slice(start, 2 * middle - start + 1)
+            start = found[span].stop
+    return found
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,11 @@ class ByDistance:
 
     def only(self, span: str) -> "ByDistance":
         """Returns the rows for a part of the batch that contains the sequences of one span only."""
-        return self if isinstance(self.zero, int) else replace(self, zero=self.zero[span])
+        if not isinstance(self.zero, Mapping):
+            return self
+        part = _spans(self.zero)[span]
+        zero = self.zero[span] - part.start
+        return replace(self, values_R=self.values_R[part], rows_RW=self.rows_RW[part], zero=zero)
 
     def middle(self, group: Group) -> Tensor:
         """Returns the rows of the distances in one group: those from ``-L`` to ``L``, ``[2 * L + 1, W]``."""
@@ -116,14 +133,15 @@ class RelativeBias(nn.Module):
     def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
         """Returns a function that each layer of the encoder calls to get a function that computes attention scores.
 
-        A group of sequences has the same biases in all layers. These biases are therefore computed once, by this
+        All sequences of a group have the same biases, in all layers. These biases are therefore computed once, by this
         method.
         """
-        biases = [_bias(rows.middle(group), group) for group in groups]
+        biases = [_bias(rows.middle(group)) for group in groups]
 
         def scores(group: int, q: Tensor, k: Tensor) -> Tensor:
-            bias = biases[group][:, : q.shape[1]]
-            return torch.baddbmm(bias, q, k.transpose(1, 2), alpha=1 / math.sqrt(q.shape[2]))
+            plain = products(q, k)
+            bias_HQL = biases[group][:, : q.shape[1]].to(plain.dtype)
+            return (plain.view(-1, *bias_HQL.shape) + bias_HQL).flatten(0, 1)
 
         return lambda project, generator: scores
 
@@ -159,19 +177,20 @@ class RelativeEmbedding(nn.Module):
 
     def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
         """Returns a function that each layer calls to get a function that computes attention scores."""
+        index_R = cache(partial(self.row, rows.values_R))  # needed for dropout only, and then by all layers
 
         def in_layer(project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> ScoreGroup:
-            of_layer = replace(rows, rows_RW=project(self._dropped(rows, generator)))
+            of_layer = replace(rows, rows_RW=project(self._dropped(rows.rows_RW, index_R, generator)))
             return lambda i, q, k: _disentangled(of_layer.middle(groups.groups[i]), groups.groups[i], q, k)
 
         return in_layer
 
-    def _dropped(self, rows: ByDistance, generator: torch.Generator | None) -> Tensor:
+    def _dropped(self, rows_RD: Tensor, index_R: Callable[[], Tensor], generator: torch.Generator | None) -> Tensor:
         if generator is None or self.rate == 0.0:
-            return rows.rows_RW
+            return rows_RD
         # The mask is drawn for the whole table, so that distances which share a row also share its mask.
         mask_TD = dropout(torch.ones_like(self.table.weight), self.rate, generator)
-        return rows.rows_RW * mask_TD[self.row(rows.values_R)]
+        return rows_RD * mask_TD[index_R()]
 
 
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
@@ -186,11 +205,8 @@ def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tenso
     else:  # the first token alone, from which no key has a negative distance
         q_HLE, k_HLE = (x[:, length : 2 * length] for x in (q_HRE, k_HRE))
         added = _products(q_HGE, k_HLE) + (k_HGE * q_HLE[:, None]).sum(3)[:, :, None]
-    added = added.transpose(0, 1)
-    if group.padding_GL is not None:
-        added = added.masked_fill(group.padding_GL[:, None, None, :], -math.inf)
     scale = 1 / math.sqrt(3 * width)
-    return torch.baddbmm(added.flatten(0, 1), q, k.transpose(1, 2), beta=scale, alpha=scale)
+    return torch.baddbmm(added.transpose(0, 1).flatten(0, 1), q, k.transpose(1, 2), beta=scale, alpha=scale)
 
 
 def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
@@ -199,14 +215,10 @@ def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
     return found.view(*x.shape[:3], -1)
 
 
-def _bias(rows_RH: Tensor, group: Group) -> Tensor:
-    """Returns the biases of a group, ``[G * H, L, L]``, and ``-inf`` for keys that are padding."""
-    length = group.length
-    bias_HLL = by_key(rows_RH[:-1].T[:, None, :].expand(-1, length, -1))
-    bias_GHLL = bias_HLL.expand(group.sequences, -1, -1, -1)
-    if group.padding_GL is not None:
-        bias_GHLL = bias_GHLL.masked_fill(group.padding_GL[:, None, None, :], -math.inf)
-    return bias_GHLL.flatten(0, 1)
+def _bias(rows_RH: Tensor) -> Tensor:
+    """Returns the biases of each query and key, ``[H, L, L]``, from those of the distances ``-L`` to ``L``."""
+    length = rows_RH.shape[0] // 2
+    return by_key(rows_RH[:-1].T[:, None, :].expand(-1, length, -1))
 
 
 def by_key(x: Tensor) -> Tensor:
