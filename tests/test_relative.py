@@ -160,6 +160,15 @@ def test_the_kernel_without_biases_is_not_used(kind: str, encoders: Encoders, mo
         run(encoders(kind), ragged({"a": [3]}))
 
 
+@pytest.mark.parametrize("kind", ["mpnet", "deberta-v2"])
+def test_long_sequences_have_relative_positions_too(kind: str, encoders: Encoders, monkeypatch: pytest.MonkeyPatch):
+    batch = ragged({"a": [3, 5, 20]})
+    with torch.no_grad():
+        expected = run(encoders(kind), batch)[-1]
+        monkeypatch.setattr(attention, "LONG", 4)
+        assert torch.equal(run(encoders(kind), batch)[-1], expected)
+
+
 @pytest.mark.parametrize(
     ("kind", "keys"),
     [
