@@ -281,7 +281,7 @@ def test_a_run_without_out_is_named_for_its_recipe(toy, mtbert, tmp_path, monkey
     (tmp_path / "my").mkdir()
     shutil.copy(toy / "toy.yaml", tmp_path / "my/own.yaml")
 
-    def start(settings, out, console, **_):
+    def start(settings, out, *_):
         seen.append(out)
         raise ValueError("enough")
 

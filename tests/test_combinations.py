@@ -58,6 +58,7 @@ TRAIN_VALUES: Raw = {
     "ema": [{"decay": 0.9}],
     "layer_decay": [0.8],
     "token_budget": [50],
+    "shards": [2],
     "precision": ["bf16"],
     "clip": [None],
     "schedule": ["constant"],

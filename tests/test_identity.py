@@ -63,7 +63,7 @@ def test_a_default_that_is_written_out_does_not_count():
 
 def test_a_setting_that_a_later_version_adds_does_not_count_where_it_has_its_default():
     class LaterTrain(TrainRecipe):
-        shards: int = Field(default=4)
+        lanes: int = Field(default=4)
 
     class LaterTask(TaskRecipe):
         languages: tuple[str, ...] = ()
@@ -76,4 +76,4 @@ def test_a_setting_that_a_later_version_adds_does_not_count_where_it_has_its_def
         return now.model_copy(update={"train": train, "tasks": tasks})
 
     assert identity(later()) == identity(now)
-    assert identity(later(shards=2)) != identity(now)
+    assert identity(later(lanes=2)) != identity(now)

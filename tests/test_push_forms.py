@@ -180,7 +180,8 @@ def test_a_token_is_hidden_whatever_its_form(text: str, hidden: str, monkeypatch
 
 def test_an_encoder_that_cannot_be_fetched_is_named_without_the_token(hub: ToyHub, caplog):
     secret = {"X-Error-Code": "GatedRepo", "X-Request-Id": TOKEN, "X-HF-Warning": f"encoder; {TOKEN}"}
-    hub.failing["/api/models/org/encoder"] = (403, secret, b"TOKEN")
+    for path in ("/api/models/org/encoder", "/org/encoder/resolve/main/config.json"):
+        hub.failing[path] = (403, secret, b"TOKEN")
     with pytest.raises(
         FileNotFoundError, match=r"^org/encoder: neither a folder here nor .*GatedRepoError: "
     ) as caught:

@@ -48,10 +48,6 @@ def test_words_are_no_setting_because_the_type_says_it(kind: str):
         ),
         ({"inputs": "separate"}, "So inputs must be 'single', found 'separate'. Use inputs: single."),
         ({"pooling": "mean"}, "type 'tokens' reads a state for each word, found 'mean'. Drop pooling."),
-        (
-            {"head": "native"},
-            "head 'native' reads first tokens, and type 'tokens' reads a state for each word. Use head:",
-        ),
         ({"head": "cosine"}, "head 'cosine' compares two vectors"),
         (
             {"losses": ["ce", "simcse-unsup"]},

@@ -33,7 +33,7 @@ def server() -> Iterator[Server]:
 def opened(browser: Any, server: Server) -> Iterator[Visit]:
     """The page, which must log no error, open no dialog, and send requests only to its server."""
     with visit(browser, server.url, permissions=["clipboard-read", "clipboard-write"]) as one:
-        one.tab.locator("#question").wait_for()
+        one.tab.locator("#request").wait_for()
         yield one
     assert one.said == []
     paths = {url.removeprefix(server.url) for url in one.asked if not url.startswith("data:")}

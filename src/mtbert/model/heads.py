@@ -159,11 +159,16 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
             f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads its pooler, and this "
             "encoder has none. Use head: mlp."
         )
-    what = f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads first tokens"
-    if task.reads_words and not config.native.words:
-        raise ValueError(f"{what}, and type '{task.type}' reads a state for each word. Use head: linear.")
-    if not task.reads_words and task.pooled("cls") != "cls" and config.native.pooling_key is None:
-        raise ValueError(f"{what}, found pooling '{task.pooling}'. Use pooling: cls.")
+    pooling = task.pooled("cls")
+    if not config.native.reads(pooling):
+        reasons = {
+            "words": f"and type '{task.type}' reads a state for each word. Use head: linear.",
+            "mean": f"found pooling '{task.pooling}'. Use pooling: cls.",
+        }
+        raise ValueError(
+            f"tasks.{task.name}: head '{task.head.kind}' of a {config.family} encoder reads first tokens, "
+            f"{reasons[pooling]}"
+        )
     return config.native
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from mtbert.model.layer import Activation
+from mtbert.task import Reads
 
 
 @dataclass(frozen=True)
@@ -43,3 +44,7 @@ class NativeHead:
     norm: HeadNorm | None = None
     pooling_key: str | None = None
     words: bool = False
+
+    def reads(self, pooling: Reads) -> bool:
+        """Returns whether the head can read vectors of this pooling."""
+        return {"cls": True, "mean": self.pooling_key is not None, "words": self.words}[pooling]

@@ -173,7 +173,7 @@ def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
         ValueError, FileNotFoundError: If no file matches, if an input file lies in the output folder, if two files
             would have parts of the same name, or if the files have different endings.
     """
-    option = f"--input {shown(pattern)}"
+    option = f"--input '{clean(pattern)}'"
     if os.path.lexists(pattern):
         if os.path.isdir(pattern):
             raise ValueError(f"{option}: a folder. Give a pattern for the files in it, such as 'FOLDER/*.parquet'.")
@@ -186,7 +186,7 @@ def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
     inside = [path for path in paths if resolved(path).is_relative_to(real)]
     if inside and not (folder / RECORDS).is_dir():
         raise ValueError(
-            f"--output {clean(str(folder))}: holds input files, such as {shown(str(inside[0]))}. Give another folder."
+            f"--output {clean(str(folder))}: holds input files, such as '{clean(str(inside[0]))}'. Give another folder."
         )
     paths = [path for path in paths if path not in inside]
     if not paths:
