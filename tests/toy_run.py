@@ -22,9 +22,10 @@ WORDS = "a the dog cat film plot is was not very good bad fine dull runs sleeps 
 
 
 def encoder_folder(folder: Path, **keys: Any) -> Path:
-    """Writes a random BERT of width 16 with its vocab.txt, and returns its folder; ``keys`` change its config."""
+    """Writes a random encoder of width 16 (BERT unless ``keys`` change its config), and returns its folder."""
     folder.mkdir(parents=True)
-    vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *WORDS]
+    special = {"mpnet": ["<pad>", "[UNK]", "<s>", "</s>", "<mask>"]}
+    vocab = [*special.get(keys.get("model_type", ""), ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]), *WORDS]
     (folder / "vocab.txt").write_text("\n".join(vocab) + "\n")
     shape = {
         "model_type": "bert",
