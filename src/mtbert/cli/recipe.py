@@ -1,14 +1,10 @@
-"""The commands ``mtbert recipe`` and ``mtbert data``, which show and check recipes and data without training."""
-
-from typing import Annotated
+"""The commands ``mtbert recipe``, which show recipes."""
 
 import typer
 
-from mtbert.cli_options import Overrides, RecipeName
-from mtbert.messages import plain_console
+from mtbert.cli.options import Overrides, RecipeName
 
 recipes_app = typer.Typer(rich_markup_mode=None, help="Look at recipes.", no_args_is_help=True)
-data_app = typer.Typer(rich_markup_mode=None, help="Look at data before training.", no_args_is_help=True)
 
 
 @recipes_app.command("show")
@@ -53,28 +49,3 @@ def schema() -> None:
     from mtbert.recipe.schema import recipe_schema
 
     typer.echo(json.dumps(recipe_schema(), indent=2))
-
-
-@data_app.command("check")
-def check(
-    recipe: RecipeName,
-    set_: Overrides = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
-) -> None:
-    """Read the data of a recipe, and print sizes, labels, lengths, duplicates and leaks.
-
-    Also prints how many times a run would go over the train data of each task. A leak is a text of dev that also occurs
-    in train. The exit code is 2 if there is an error in the data.
-
-    Examples:
-
-      mtbert data check cs224n --set data.root=data
-
-      mtbert data check my-tasks.yaml --strict
-    """
-    from mtbert.recipe.files import load_recipe
-    from mtbert.training.assemble import check_data
-
-    warnings = check_data(load_recipe(recipe, set_ or ()), plain_console())
-    if warnings and strict:
-        raise typer.Exit(2)

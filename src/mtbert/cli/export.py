@@ -1,0 +1,57 @@
+"""The command ``mtbert export``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtbert.cli.options import RunFolder
+
+
+def export(
+    run: RunFolder,
+    to: Annotated[str, typer.Option(metavar="FORMAT", help="onnx, transformers or sentence-transformers.")],
+    out: Annotated[Path, typer.Option(help="The folder to write.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help="The task to export; may be repeated. Default: all that the format can hold."),
+    ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", help="A file with rows to compare answers on. Default: 256 rows of dev."),
+    ] = None,
+    together: Annotated[
+        bool, typer.Option("--together", help="onnx: one graph for all tasks that take the same inputs.")
+    ] = False,
+    int8: Annotated[bool, typer.Option("--int8", help="onnx: whole numbers of 8 bits, smaller and faster.")] = False,
+    tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
+) -> None:
+    """Write a trained model in a form that other programs load: onnx, transformers or sentence-transformers.
+
+    The exported model answers 256 rows of dev, or the rows of --input, and its answers are compared with those of the
+    original model. If a probability or a cosine differs by more than 0.0001, or a score by more than 0.0001 of the
+    task's range, the export fails and writes nothing.
+
+    Examples:
+
+      mtbert export runs/demo --to onnx --out sst-onnx --task sst
+
+      mtbert export runs/mine --to onnx --out mine-onnx --together --int8
+
+      mtbert export runs/mine --to transformers --out topic-model --task topic
+    """
+    from mtbert.use.export import exporting
+
+    exporting.export(
+        run,
+        to=to,
+        out=out,
+        tasks=task,
+        rows=input_,
+        tolerance=tolerance,
+        overwrite=overwrite,
+        together=together,
+        int8=int8,
+        progress=True,
+    )

@@ -1,0 +1,91 @@
+"""The command ``mtbert predict``."""
+
+from typing import Annotated
+
+import typer
+
+from mtbert.cli.options import RunFolder, RunOverrides
+from mtbert.messages import plain_console
+
+
+def predict(
+    run: RunFolder,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The task to answer; may be repeated. Default: all that take such texts.", show_default=False
+        ),
+    ] = None,
+    input_: Annotated[
+        str | None,
+        typer.Option("--input", help="A csv, tsv, jsonl or parquet file, or a pattern; - for standard input."),
+    ] = None,
+    output: Annotated[
+        str, typer.Option(help="A csv, tsv, jsonl or parquet file, or a folder; - for csv on standard output.")
+    ] = "-",
+    text: Annotated[str | None, typer.Option(help="One text, instead of a file.")] = None,
+    text_pair: Annotated[str | None, typer.Option(help="The second text, for tasks of pairs.")] = None,
+    vectors: Annotated[
+        str | None, typer.Option(help="Also write the sentence vectors to this file (.npy or .safetensors).")
+    ] = None,
+    unsure: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Mark this share of each task's answers, the least certain ones, for a person to check.",
+        ),
+    ] = None,
+    part: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Make the share I of N of the parts, beside N-1 other commands.")
+    ] = None,
+    part_rows: Annotated[
+        int | None, typer.Option(min=1, help="Most rows of a part. Default: 50000.", show_default=False)
+    ] = None,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Make the parts on a Ray cluster, or on a local one: local.")
+    ] = None,
+    set_: RunOverrides = None,
+) -> None:
+    """Answer one or more tasks for each text: the class with its probabilities, or the score.
+
+    The input file needs the text columns that the recipe names, but no label column. The output has the same rows
+    and columns in the same order, and new columns with the answers. If exactly one --task is given, the new columns
+    have plain names such as label. Otherwise each name begins with the task: topic.label in a table, or
+    {"topic": {"label": ...}} in jsonl.
+
+    With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
+    written in parts. Run the same command again to go on after it was stopped; run several to share the work.
+
+    Examples:
+
+      mtbert predict runs/demo --text "not bad at all"
+
+      mtbert predict runs/mine --input new.csv --output answers.jsonl
+
+      mtbert predict runs/mine --task topic --task quality --input new.csv
+
+      mtbert predict runs/demo --task sst --text "not bad at all"
+
+      mtbert predict runs/demo --task sts --text "A dog runs." --text-pair "A dog is running."
+
+      mtbert predict runs/demo --task sts --input pairs.csv --output scores.csv
+
+      mtbert predict runs/mine --task reviews --input new.csv --set tasks.reviews.columns.text=comment
+
+      mtbert predict runs/mine --task topic --input new.csv --output answers.csv --unsure 0.1
+
+      cat pairs.csv | mtbert predict runs/demo --task sts --input - > scores.csv
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/ --part 2/8
+
+      mtbert predict runs/mine --input 'texts/*.parquet' --output answers/ --ray local
+    """
+    from mtbert.use.predict import Question, predict_run, unsure_share
+
+    share = None if unsure is None else unsure_share(unsure)
+    asked = Question(
+        tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), share, part_rows, part, ray
+    )
+    predict_run(run, asked, plain_console(stderr=True))

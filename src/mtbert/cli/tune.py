@@ -1,0 +1,34 @@
+"""The command ``mtbert tune``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtbert.cli.options import Overrides, RecipeName
+
+
+def tune(
+    recipe: RecipeName,
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, including those of earlier calls.")] = 20,
+    out: Annotated[Path | None, typer.Option(help="The folder of the trials. Default: tuned/RECIPE.")] = None,
+    set_: Overrides = None,
+    on_dev: Annotated[
+        bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
+    ] = False,
+) -> None:
+    """Find good settings within the ranges that a recipe lists under tune, and write them to NAME-tuned.yaml.
+
+    Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
+    score of a trial is its best evaluation. A trial that falls behind the others is stopped early. If this command is
+    interrupted, run it again to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
+
+    Examples:
+
+      mtbert tune mine.yaml --trials 30 --out tuned/mine
+
+      mtbert train tuned/mine/mine-tuned.yaml
+    """
+    from mtbert import api
+
+    api.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, progress=True)
