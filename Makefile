@@ -3,6 +3,7 @@
 # make bench  install into .venv and measure speed beside its goals; BENCH="--only joint" chooses
 # make check  formatter, linter, types, import layers
 # make image-check  install what a server's image has into build/image (docs/serve.md), and ask it a question
+# make package  wheel and source distribution into dist/, then the wheel in a fresh environment trains and answers
 # make lowest the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
 # make gpu-wheels  on a machine with a network: all that make gpu needs beside PyTorch and transformers, into .wheels
 # make gpu    on a machine with a GPU, which needs no network: tests, speed, a profile, learning, in 8 minutes; OUT=FOLDER;
@@ -17,7 +18,7 @@ OUT ?= runs/gpu
 # Of the machine that make gpu runs on.
 TARGET := --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64
 
-.PHONY: demo test bench check image-check lowest gpu-wheels gpu
+.PHONY: demo test bench check image-check package lowest gpu-wheels gpu
 
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
@@ -42,6 +43,17 @@ image-check:
 	rm -rf build/lib
 	PYTHON=$(PYTHON) deploy/install.sh build/image
 	build/image/bin/python deploy/check.py tests/old_model/run
+
+package: $(INSTALLED)
+	rm -rf dist build/lib build/package
+	$(BIN)/python -m build --no-isolation > /dev/null
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv build/package
+	build/package/bin/pip install --quiet --constraint constraints.txt torch
+	build/package/bin/pip install --quiet --constraint constraints.txt "$$(echo dist/*.whl)[demo]"
+	cd build/package && bin/mtbert train demo --out demo --set train.rounds=5
+	cd build/package && bin/mtbert predict demo --task sst --text "The plot is not bad at all."
+	cd build/package && bin/mtbert report demo
 
 lowest: .venv-lowest/installed
 	.venv-lowest/bin/pytest -n auto --dist loadfile --no-loadscope-reorder
