@@ -2,6 +2,7 @@
 # make test   install into .venv and run all tests
 # make bench  install into .venv and measure speed beside its goals; BENCH="--only joint" chooses
 # make check  formatter, linter, types, import layers
+# make site   install into .venv and build the documents as a website into build/site
 # make image-check  install what a server's image has into build/image (docs/serve.md), and ask it a question
 # make package  wheel and source distribution into dist/, then the wheel in a fresh environment trains and answers
 # make lowest the tests on the lowest versions that pyproject.toml allows, in .venv-lowest
@@ -18,7 +19,7 @@ OUT ?= runs/gpu
 # Of the machine that make gpu runs on.
 TARGET := --python-version 3.12 --implementation cp --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64
 
-.PHONY: demo test bench check image-check package lowest gpu-wheels gpu
+.PHONY: demo test bench check site image-check package lowest gpu-wheels gpu
 
 demo: $(INSTALLED)
 	$(BIN)/mtbert train demo --out runs/demo --overwrite
@@ -38,6 +39,9 @@ check: $(INSTALLED)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+site: $(INSTALLED)
+	$(BIN)/python -m website build/site
 
 image-check:
 	rm -rf build/lib
@@ -71,7 +75,7 @@ gpu:
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev]"
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[demo,dev,docs]"
 	$(BIN)/pip install --quiet --no-deps $(ORACLE)
 	touch $@
 

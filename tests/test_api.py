@@ -313,8 +313,8 @@ def test_a_model_of_pairs_alone_takes_one_pair_and_refuses_texts(folder: Path):
 
 
 def test_the_example_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    guide = (Path(__file__).parent.parent / "README.md").read_text()
-    code = guide.split("## From Python", 1)[1].split("```python\n", 1)[1].split("```", 1)[0]
+    guide = (Path(__file__).parent.parent / "docs/python.md").read_text()
+    code = guide.split("```python\n", 1)[1].split("```", 1)[0]
     monkeypatch.chdir(folder)
     model = f'"model": {{"path": "{folder}/encoder", "max_length": 24}}'
     named = code.replace('"train": {', f'{model}, "train": {{')

@@ -1,0 +1,95 @@
+"""The website of the documents is built without a broken link, and its reference says what the code says."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import toy_browser
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from website.build import ELSEWHERE, GENERATED, ROOT, build, collect, sources
+
+CONFIG = (ROOT / "website/zensical.toml").read_text()
+MISSING = importlib.util.find_spec("zensical") is None
+needs_zensical = pytest.mark.skipif(MISSING, reason="zensical is missing: install the extra docs")
+
+browser = toy_browser.browser
+
+
+def test_every_page_is_in_the_navigation_once():
+    assert sorted(re.findall(r'"([\w-]+\.md)"', CONFIG)) == sorted([*sources(), *GENERATED])
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages") / "docs"
+    collect(folder)
+    return folder
+
+
+def test_links_lead_to_pages_of_the_site_and_other_files_come_along(pages: Path):
+    index = (pages / "index.md").read_text()
+    assert "](tutorial.md)" in index
+    assert "](performance.md#side-by-side)" in index
+    assert "](contributing.md)" in index
+    assert "](files/LICENSE)" in index
+    assert (pages / "files/LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert "](architecture.md)" in (pages / "contributing.md").read_text()
+    assert (pages / "data-flow.svg").exists()
+
+
+def test_links_inside_of_code_stay_as_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    page = tmp_path / "page.md"
+    page.write_text("[a](page.md)\n\n```python\nrows[0](page.md)\n```\n\n[b](page.md#top)\n")
+    monkeypatch.setattr("website.build.sources", lambda: {"new.md": page})
+    monkeypatch.setattr("website.build.GENERATED", {})
+    collect(tmp_path / "out")
+    assert (tmp_path / "out/new.md").read_text() == (
+        "[a](new.md)\n\n```python\nrows[0](page.md)\n```\n\n[b](new.md#top)\n"
+    )
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site as HTML."""
+    folder = tmp_path_factory.mktemp("built") / "site"
+    build(folder)
+    return folder
+
+
+@needs_zensical
+def test_each_page_becomes_html_that_loads_nothing_from_the_network(site: Path):
+    found = {path.stem: path.read_text() for path in site.glob("*.html")}
+    assert found.keys() == {Path(name).stem for name in [*sources(), *GENERATED]} | {"404"}
+    for name, page in found.items():
+        loaded = re.findall(r'<(?:script|link|img|iframe)[^>]+(?:src|href)="(https?:[^"]+)"', page)
+        assert loaded == [], name
+
+
+@needs_zensical
+def test_the_search_finds_a_page_without_a_server_and_without_a_network(site: Path, browser):
+    with toy_browser.visit(browser, (site / "index.html").as_uri()) as page:
+        page.tab.keyboard.press("/")
+        page.tab.keyboard.type("euros rupees")
+        page.tab.get_by_role("link", name="Why packed pairs").first.wait_for()
+    assert [address for address in page.asked if not address.startswith(("file:", "data:", "about:"))] == []
+    assert page.said == []
+
+
+@needs_zensical
+@pytest.mark.parametrize("link", ["no-such-page.md", "recipes.md#no-such-heading"])
+def test_a_broken_link_fails_the_build_and_keeps_the_older_site(
+    link: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    broken = tmp_path / "README.md"
+    broken.write_text(f"# Home\n\n[a]({link})\n")
+    monkeypatch.setitem(ELSEWHERE, "index.md", broken)
+    monkeypatch.setattr("website.build._with_links", lambda source, *_: source.read_text())
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site/index.html").write_text("older")
+    with pytest.raises(subprocess.CalledProcessError):
+        build(tmp_path / "site")
+    assert (tmp_path / "site/index.html").read_text() == "older"

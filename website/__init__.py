@@ -1,0 +1,1 @@
+"""Builds the documents as a website: ``python -m website FOLDER``, or ``make site``."""
