@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 _Value = TypeVar("_Value")
 
-# A process that ends is noticed at once, by its closed connections. This limit is for one that hangs. It is long,
-# because the others wait while the first one writes to a slow disk.
+# A process that ends is noticed at once, by its closed connections, and one that hangs by training/heartbeat.py. The
+# others may have to wait for minutes while the first one reads from a slow disk, or writes to it.
 LONGEST_WAIT = timedelta(minutes=30)
 
 
@@ -180,6 +180,13 @@ class Connected(Processes):
             for work in distributed.batch_isend_irecv(operations) if operations else ():
                 work.wait()
         return theirs
+
+    def beat(self, number: int) -> list[int]:
+        """Adds ``number`` to the count of this process, and returns the counts of all processes. They begin at 0.
+
+        Other threads may call this while a process waits in another method.
+        """
+        return [self._store.add(f"beats {rank}", number if rank == self.rank else 0) for rank in range(self.size)]
 
     def claim(self) -> bool:
         """Returns whether this is the first process that calls this method."""

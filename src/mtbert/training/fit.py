@@ -16,6 +16,7 @@ from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
+from mtbert.training.heartbeat import heartbeats
 from mtbert.training.inert import inert_losses
 from mtbert.training.profile import Profile
 from mtbert.training.run import Run
@@ -82,8 +83,11 @@ def fit(
                 display.warn(line)
                 warned.append(line)
 
+    def lost(what: object) -> str:
+        return f"step {run.done + 1}: {what} Go on with: mtbert train --resume {out}"
+
     log = history.RunLog(out, track) if processes.first else history.NoLog()
-    with log, signals() as asked, display:
+    with log, signals() as asked, display, heartbeats(processes, lost):
 
         def stopping() -> bool:
             return processes.any(asked())
@@ -139,7 +143,7 @@ def fit(
             processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
         except Lost as error:
-            raise Lost(f"step {run.done + 1}: {error} Go on with: mtbert train --resume {out}") from None
+            raise Lost(lost(error)) from None
         except FloatingPointError as error:
             kept = out / "last"
             left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."

@@ -1,0 +1,88 @@
+"""Heartbeats: each process of a run counts, so that the others notice one that hangs.
+
+The connections of a process that ends are closed, and the others notice this at once. But a process that was stopped,
+or whose machine or network has failed, keeps its connections. The others then wait for it in a call that nothing can
+interrupt. So each process has one thread that counts in the store of ``torchrun``, and another thread that reads all
+counts and can end the process.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+
+from mtbert.messages import clean
+from mtbert.processes import Connected, Processes
+
+EVERY = 3.0  # seconds from one beat to the next
+MISSED = 8  # beats in a row that a process misses before the others give it up
+
+
+@contextmanager
+def heartbeats(processes: Processes, told: Callable[[str], str]) -> Iterator[None]:
+    """A context manager in which this process beats, and ends with code 1 if another process stops beating.
+
+    A process that has not begun to beat, or has left its context, counts as alive. One of the processes that end prints
+    a line: ``told`` of a sentence that says which process was lost. A process that trains alone does nothing.
+    """
+    if not isinstance(processes, Connected):
+        yield
+        return
+    ended, heard = Event(), [0] * processes.size
+    threads = [
+        Thread(target=_beat, args=(processes, ended, heard), daemon=True),
+        Thread(target=_listen, args=(processes, ended, heard, told), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join(EVERY)  # longer only if the store does not answer
+
+
+def _beat(processes: Connected, ended: Event, heard: list[int]) -> None:
+    """Counts the beats of this process, and stores the counts of all processes in ``heard``."""
+    while True:
+        with suppress(RuntimeError):  # without a store, nothing more is heard from anybody
+            heard[:] = processes.beat(1)
+        if ended.wait(EVERY):
+            break
+    with suppress(RuntimeError):
+        processes.beat(-heard[processes.rank])  # 0 again: not taking part
+
+
+def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable[[str], str]) -> None:
+    """Ends this process if the count of another one in ``heard`` stays the same for too long.
+
+    It counts its own waits, not seconds, so that a machine which was asleep as a whole is no reason to end.
+    """
+    before, missed = list(heard), [0] * processes.size
+    while not ended.wait(EVERY):
+        now = list(heard)
+        missed, before = _missed(missed, before, now), now
+        lost = [rank for rank, beats in enumerate(missed) if beats >= MISSED and rank != processes.rank]
+        if lost:
+            _end(processes, told(f"rank {lost[0]} of this run has not answered for {MISSED * EVERY:.0f} seconds."))
+
+
+def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) -> list[int]:
+    """Returns how many beats in a row each process has missed, from the same before and from the counts of beats.
+
+    A count of 0 is that of a process which takes no part.
+    """
+    return [beats + 1 if then == count > 0 else 0 for beats, then, count in zip(missed, before, now, strict=True)]
+
+
+def _end(processes: Connected, line: str) -> None:
+    """Ends this process at once, whatever its other threads do. Prints ``line`` unless another process does."""
+    speaks: list[bool] = []
+    asking = Thread(target=lambda: speaks.append(processes.claim()), daemon=True)
+    asking.start()
+    asking.join(EVERY)  # without a store there is no answer
+    if speaks != [False]:
+        print(f"mtbert: {clean(line)}", file=sys.stderr, flush=True)
+    os._exit(1)

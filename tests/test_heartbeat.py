@@ -1,0 +1,105 @@
+"""A process that hangs ends the others with one line, and one that is slow, has left, or has not begun does not."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import toy_run
+from test_processes import contents, train
+from toy_processes import in_processes
+
+from mtbert.processes import ALONE, Connected, Processes
+from mtbert.training import heartbeat
+from mtbert.training.heartbeat import heartbeats
+from mtbert.training.run import Run
+
+folder = toy_run.shared_folder
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Gives up a process after 4 seconds. With less, a busy machine would be taken for one that hangs."""
+    monkeypatch.setattr(heartbeat, "EVERY", 0.4)
+    monkeypatch.setattr(heartbeat, "MISSED", 10)
+
+
+def test_a_stopped_process_ends_the_others_with_one_line_and_the_run_resumes(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], quick: None
+):
+    raw, out = toy_run.raw_recipe(folder, shards=4, checkpoint_every=3), tmp_path / "run"
+
+    def work(together: Processes) -> str:
+        real = Run.step
+
+        def step(run: Run) -> Any:
+            if run.done == 5 and together.rank == 2:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            return real(run)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Run, "step", step)
+            return train(raw, out, together)
+
+    found = in_processes(4, work, stopped=2)
+    assert isinstance(found[2], EOFError)
+    # They end without an answer, or because one of them has ended.
+    assert all(isinstance(each, EOFError) or each.startswith("Lost: step 6: ") for each in found), found
+    lines = capfd.readouterr().err.splitlines()
+    assert [line for line in lines if line.startswith("mtbert: ")] == [
+        f"mtbert: step 6: rank 2 of this run has not answered for 4 seconds. Go on with: mtbert train --resume {out}"
+    ]
+    assert in_processes(2, lambda p: train(raw, out, p)) == ["done"] * 2
+    in_processes(1, lambda p: train(raw, tmp_path / "whole", p))
+    assert contents(out) == contents(tmp_path / "whole")
+
+
+def test_beats_are_missed_in_a_row_by_a_process_that_takes_part():
+    # in turn: beats, misses one more, begins late, has left, beats again
+    found = heartbeat._missed([0, 3, 5, 5, 5], [4, 4, 0, 9, 9], [5, 4, 0, 0, 10])
+    assert found == [0, 4, 0, 0, 0]
+
+
+def test_a_process_takes_part_from_its_first_beat_until_it_leaves(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "EVERY", 0.05)
+
+    def work(together: Processes) -> list[bool]:
+        assert isinstance(together, Connected)
+        found = []
+        for _ in range(2):  # a script may train twice
+            found.append(together.beat(0)[together.rank] == 0)
+            with heartbeats(together, str):
+                while together.beat(0)[together.rank] < 3:
+                    time.sleep(0.01)
+            found.append(together.beat(0)[together.rank] == 0)
+        return found
+
+    assert in_processes(2, work) == [[True] * 4] * 2
+
+
+def test_a_process_that_cannot_hear_the_others_ends(capfd: pytest.CaptureFixture[str], quick: None):
+    def work(together: Processes) -> str:
+        assert isinstance(together, Connected)
+        cut, real = time.monotonic() + 1.0, together.beat
+
+        def beat(number: int) -> list[int]:
+            if time.monotonic() > cut:
+                time.sleep(100)  # as over a network that is cut
+            return real(number)
+
+        together.beat = beat  # type: ignore[method-assign]
+        with heartbeats(together, str):
+            time.sleep(100)
+        return "ended"
+
+    assert [type(each) for each in in_processes(2, work)] == [EOFError] * 2
+    assert "of this run has not answered" in capfd.readouterr().err
+
+
+def test_a_process_that_trains_alone_has_no_thread_for_it():
+    before = threading.active_count()
+    with heartbeats(ALONE, str):
+        assert threading.active_count() == before
