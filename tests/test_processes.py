@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import torch
 import toy_run
+import toy_table
+import toy_words
 from rich.console import Console
 from torch.distributed import FileStore, PrefixStore
 from toy_processes import in_processes
 
-from mtbert import processes, scoring
+from mtbert import api, processes, scoring
 from mtbert.processes import ALONE, Connected, Lost, Processes
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
@@ -26,6 +28,7 @@ from mtbert.training.start import start_run
 from mtbert.yaml_files import merge
 
 folder = toy_run.shared_folder
+table_folder = toy_table.table_folder
 SILENT = Console(quiet=True)
 SEPARATE = {"inputs": "separate", "batch_size": 12}
 # Together they hold every technique that reads more than one row, draws numbers or keeps a state.
@@ -40,6 +43,11 @@ RECIPES: Mapping[str, dict[str, Any]] = {
     },
     "surgery": {"train": {"aggregation": {"kind": "pcgrad"}, "clip": 0.01}},
     "alternating": {"model": {"pal": {"width": 6, "heads": 2}}, "train": {"mode": "alternate"}},
+    "own tops": {
+        "model": {"unshare": 1},
+        "tasks": {"quora": SEPARATE | {"losses": ["bce", "mnrl"]}},
+        "train": {"aggregation": {"kind": "torchjd", "method": "Random"}},
+    },
     "averages": {
         "model": {"lora": {"rank": 2}},
         "tasks": {"sst": {"losses": ["ce", "bregman"]}},
@@ -51,6 +59,11 @@ RECIPES: Mapping[str, dict[str, Any]] = {
 def run_of(folder: Path, together: Processes, change: Mapping[str, Any], **train: Any) -> Run:
     raw = merge(toy_run.raw_recipe(folder, **{"shards": 4} | train), {"model": {"dropout": 0.1}})
     return assemble(validate_recipe(merge(raw, change), "toy")).run(together)
+
+
+def steps(run: Run) -> tuple[list[str], dict[str, bytes]]:
+    """Makes three steps and scores dev. Returns what was shown of them, and the bits of the run."""
+    return [*(repr(run.step()) for _ in range(3)), repr(run.evaluate(lambda _: None))], bits(run)
 
 
 def bits(run: Run) -> dict[str, bytes]:
@@ -100,6 +113,40 @@ def test_any_number_of_processes_gives_the_same_bits(folder: Path, monkeypatch: 
     for size in (2, 4) if name == "surgery" else (2,):
         for found in in_processes(size, work):
             assert found == alone
+
+
+@pytest.mark.parametrize("change", [{"train": {"aggregation": {"kind": "pcgrad"}}}, {"model": {"unshare": 1}}])
+def test_a_table_with_missing_labels_gives_the_same_bits(table_folder: Path, change: dict[str, Any]):
+    raw = merge(toy_table.raw_table_recipe(table_folder, shards=4), {"model": {"dropout": 0.1}})
+    recipe = validate_recipe(merge(raw, change), "toy")
+    (alone,) = in_processes(1, lambda together: steps(assemble(recipe).run(together)))
+    for found in in_processes(2, lambda together: steps(assemble(recipe).run(together))):
+        assert found == alone
+
+
+def test_rows_that_are_given_from_python_reach_every_process(folder: Path, tmp_path: Path):
+    tags = [{"text": words, "label": tags} for words, tags in toy_words.sentences(30)]
+    recipe = {
+        "model": {"path": str(folder / "encoder"), "max_length": 24, "dropout": 0.1},
+        "tasks": {"people": {"type": "tokens", "inputs": "single", "batch_size": 6}},
+        "train": {"epochs": 2, "rounds": 3, "threads": 1, "precision": "fp32", "shards": 2, "checkpoint_every": 2},
+    }
+
+    def work(out: Path) -> Any:
+        def train(together: Processes) -> str:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(api, "connect", lambda: together)
+                given = (
+                    {"data": {"people": tags}, "recipe": recipe, "out": out} if not out.exists() else {"resume": out}
+                )
+                return str(api.train(**given).path)
+
+        return train
+
+    in_processes(1, work(tmp_path / "whole"))
+    assert in_processes(2, work(tmp_path / "run")) == [str(tmp_path / "run")] * 2
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+    assert in_processes(2, work(tmp_path / "run")) == [str(tmp_path / "run")] * 2  # it has ended, and says so
 
 
 def test_a_run_is_stopped_and_resumed_with_other_numbers_of_processes(folder: Path, tmp_path: Path):

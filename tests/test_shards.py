@@ -7,17 +7,21 @@ import numpy as np
 import pytest
 import torch
 import toy_run
+import toy_search
+import toy_table
 from tiny import dataset
 from torch import Tensor
 
 from mtbert.recipe.identity import identity
 from mtbert.recipe.settings import validate_recipe
 from mtbert.task import Task
+from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 from mtbert.training.shards import Sums, cut_shards, failed, tree_sum
 from mtbert.yaml_files import merge
 
 folder = toy_run.shared_folder
+table_folder = toy_table.table_folder
 ONE = Task(name="one", type="binary", inputs="single", labels=("no", "yes"))
 OTHER = ONE.model_copy(update={"name": "other"})
 WHOLE: dict[str, Any] = {
@@ -111,18 +115,49 @@ def test_one_failed_shard_fails_the_sum_with_the_message_of_the_first():
 # Steps -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "train",
-    [{}, {"aggregation": {"kind": "pcgrad"}}, {"weighting": "uncertainty", "token_budget": 60}, {"mode": "alternate"}],
-)
-def test_the_gradient_of_a_step_does_not_depend_on_its_shards(folder: Path, train: dict[str, Any]):
-    change = merge(WHOLE, {"train": {"clip": None} | train})
-    whole = gradients(toy_run.build(folder, change)[0])
+def compare_shards(raw: dict[str, Any]) -> None:
+    """Asserts that a step of ``raw``, whose dropout must be 0, is the same with 1, 2 and 4 shards, up to rounding."""
+
+    def found(shards: int) -> dict[str, Tensor]:
+        changed = merge(raw, {"train": {"clip": None, "shards": shards}})
+        return gradients(assemble(validate_recipe(changed, "toy")).run())
+
+    whole = found(1)
     for shards in (2, 4):
-        found = gradients(toy_run.build(folder, change, shards=shards)[0])
-        assert found.keys() == whole.keys()
+        parts = found(shards)
+        assert parts.keys() == whole.keys()
         for name, gradient in whole.items():
-            torch.testing.assert_close(found[name], gradient, rtol=2e-4, atol=2e-6, msg=f"{shards}: {name}")
+            torch.testing.assert_close(parts[name], gradient, rtol=2e-4, atol=2e-6, msg=f"{shards}: {name}")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"train": {"weighting": "uncertainty", "token_budget": 60}},
+        {"train": {"mode": "alternate"}},
+        {"train": {"aggregation": {"kind": "pcgrad"}}},
+        {"train": {"aggregation": {"kind": "torchjd", "method": "MGDA"}}},
+        {"model": {"unshare": 1}},
+        # A recipe of this loss must have dropout. With so little, nothing is dropped.
+        {"tasks": {"sst": {"losses": ["ce", "simcse-unsup"]}}, "model": {"dropout": 1e-9}},
+    ],
+)
+def test_the_gradient_of_a_step_does_not_depend_on_its_shards(folder: Path, change: dict[str, Any]):
+    compare_shards(merge(merge(toy_run.raw_recipe(folder), WHOLE), change))
+
+
+def test_the_gradient_of_a_ranking_does_not_depend_on_its_shards(folder: Path):
+    compare_shards(merge(toy_search.raw_recipe(folder, batch_size=9), {"model": {"dropout": 0.0}}))
+
+
+@pytest.mark.parametrize("train", [{}, {"aggregation": {"kind": "pcgrad"}}, {"weighting": "uncertainty"}])
+def test_the_gradient_of_a_table_with_missing_labels_does_not_depend_on_its_shards(
+    table_folder: Path, train: dict[str, Any]
+):
+    raw = toy_table.raw_table_recipe(table_folder, **train)
+    heads = {name: {"head": {"kind": "linear", "dropout": 0.0}} for name in raw["tasks"]}
+    compare_shards(merge(raw, {"model": {"dropout": 0.0}, "tasks": heads}))
 
 
 def test_each_shard_has_dropout_of_its_own_which_depends_on_the_step(folder: Path):
