@@ -1,6 +1,7 @@
 """The errors of a study: how wrong an answer is, which errors a recipe fixes, and which examples the browser gets."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def test_errors_by_words_in_common(results: Results):
 
 def test_the_browser_gets_the_answers_of_each_run(results: Results):
     found = errors.Errors(results)
-    given = found.browser()
+    given = found.browser("strong")
     shown = next(e for e in given["examples"] if e["task"] == "quora")
     number = next(i for i, e in enumerate(results.dev["quora"].examples) if e.id == shown["id"])
     judged = found.judged["quora"]["strong"][0]
@@ -145,6 +146,25 @@ def test_the_browser_gets_the_answers_of_each_run(results: Results):
     ]
     assert shown["answers"][3][1] % 1
     assert len(shown["answers"]) == len(shown["wrong"]) == 9
+    assert (given["rows"], given["compared"]) == ([0, 0, 0, 1, 1, 1, 2, 2, 2], True)
+    assert shown["change"] == [int(found.change("quora", row)[number]) for row in ("plain", "strong", "same")]
+    assert given["first"] == {"task": found.most_wrong("strong")[0], "run": 3}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("a\nb", "a\nb"),
+        ("a\x1b[2J\x00\u202eb", r"a\x1b[2J\x00\u202eb"),
+        ("x" * 1_000_000, "x" * 5000 + " … (995,000 more characters)"),
+    ],
+)
+def test_a_text_of_the_data_is_cut_and_its_control_characters_are_escaped(results: Results, text: str, shown: str):
+    dev = results.dev["sst"]
+    examples = [replace(example, texts=(text,)) for example in dev.examples]
+    odd = replace(results, dev=results.dev | {"sst": replace(dev, examples=Examples.of(examples))})
+    given = errors.Errors(odd).browser("plain")["examples"]
+    assert {entry["texts"][0] for entry in given if entry["task"] == "sst"} == {shown}
 
 
 def test_the_browser_has_the_worst_examples_and_those_most_surely_fixed_and_broken(

@@ -1,4 +1,4 @@
-"""The figures of a study: what is drawn, and from which numbers."""
+"""The charts of a study: what is drawn, and from which numbers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +12,10 @@ import toy_report
 from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
 from mtbert.studying import figures
-from mtbert.studying.reliability import reliability_pictures
+from mtbert.studying.charts import WINDOWS, Chart, windows
+from mtbert.studying.drawing import draw, write_figure
+from mtbert.studying.errors import Errors, Judged
+from mtbert.studying.reliability import reliability_charts
 from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.summary import summarise
 from mtbert.studying.tables import data_table
@@ -23,12 +26,16 @@ results = toy_report.results
 page = toy_report.page
 
 
+def charts_of(results: Results) -> list[Chart]:
+    return figures.study_charts(results, summarise(results), Errors(results))
+
+
 def test_a_dollar_in_a_name_is_a_dollar(results: Results, tmp_path: Path):
     dev = results.dev["sst"]
     task = dev.task.model_copy(update={"labels": ("$x_$", "$5-$10", "b", "c", r"$\frac{$")})
     odd = replace(results, dev=results.dev | {"sst": replace(dev, task=task)})
-    for drawn in figures.study_figures(odd, summarise(odd)):
-        drawn.write(tmp_path)
+    for chart in charts_of(odd):
+        write_figure(chart, tmp_path)
     assert (tmp_path / "confusion-sst.svg").exists()
 
 
@@ -43,9 +50,9 @@ def test_losses_of_a_step_are_summed_by_task_and_averaged_in_windows(results: Re
         ],
     )
     assert figures._losses(run, "sst") == [(1, 1.5), (3, 2.0)]
-    x_W, y_W = figures._windows([(step, float(step)) for step in range(1, 2 * figures.WINDOWS + 1)])
-    assert len(x_W) == figures.WINDOWS
-    assert (x_W[0], y_W[-1]) == (1.5, 2 * figures.WINDOWS - 0.5)
+    x_W, y_W = windows([(step, float(step)) for step in range(1, 2 * WINDOWS + 1)])
+    assert len(x_W) == WINDOWS
+    assert (x_W[0], y_W[-1]) == (1.5, 2 * WINDOWS - 0.5)
 
 
 def test_dev_scores_are_drawn_where_dev_was_scored_on_the_way(results: Results):
@@ -58,23 +65,70 @@ def test_dev_scores_are_drawn_where_dev_was_scored_on_the_way(results: Results):
         for row, by in results.runs.items()
     }
     summary = summarise(results)
-    assert [d.name for d in figures.learning(results, summary)] == ["losses"]
+    assert [chart.name for chart in figures.learning(results, summary)] == ["losses"]
     drawn = list(figures.learning(replace(results, runs=on_the_way), summary))
-    assert [d.name for d in drawn] == ["losses", "learning"]
-    line = drawn[1].figure.axes[0].lines[1]
-    assert (list(line.get_xdata()), list(line.get_ydata())) == ([100, 200], [0.25, 0.75])
+    assert [chart.name for chart in drawn] == ["learning", "losses"]
+    assert drawn[0].legend == ("plain", "strong", "same")
+    panel = drawn[0].panels[0]
+    assert [(c.name, c.style) for c in panel.curves][2:4] == [("plain, seed 2", 0), ("strong, seed 0", 1)]
+    assert (list(panel.curves[0].x_P), list(panel.curves[0].y_P)) == ([100, 200], [0.25, 0.75])
+    assert panel.level == ("the best constant answer", summary.baseline["sst"])
 
 
-def test_intervals_of_the_ablation_are_those_of_the_summary(results: Results):
+def test_a_single_run_shows_each_loss_of_a_task_and_its_learning_rate(results: Results):
+    steps = [{"step": n, "losses": {"sst.ce": n / 4, "sst.oll": 1.0}, "lr": n / 8, "grad_norm": 2.0} for n in (1, 2)]
+    run = replace(results.runs["plain"][0], steps=steps)
+    outline = results.outline.model_copy(update={"rows": {"plain": None}, "seeds": (0,)})
+    one = replace(results, outline=outline, runs={"plain": {0: run}})
+    losses, steps_taken = (next(draw(one, summarise(one))) for draw in (figures.learning, figures.step_sizes))
+    ((ce, oll),) = (panel.curves for panel in losses.panels)
+    assert (ce.name, list(ce.y_P), oll.name, list(oll.y_P)) == ("ce", [0.25, 0.5], "oll", [1, 1])
+    assert [list(panel.curves[0].y_P) for panel in steps_taken.panels] == [[0.125, 0.25], [2, 2]]
+
+
+def test_intervals_of_the_effects_are_those_of_the_summary(results: Results):
     summary = summarise(results)
-    (drawn,) = figures.ablation(results, summary)
-    overall = drawn.figure.axes[0]
-    assert overall.get_title() == "overall"
-    assert [label.get_text() for label in overall.get_yticklabels()] == ["strong − plain", "same − plain"]
-    low, high = summary.comparisons["control"]["strong"]["overall"].difference.interval
-    assert list(overall.lines[1].get_xdata()) == [low, high]
-    assert overall.lines[2].get_marker() == "^"
-    assert overall.lines[4].get_marker() == "o"
+    (drawn,) = figures.effects(results, summary)
+    assert [panel.title for panel in drawn.panels] == ["overall", "sst", "quora", "sts"]
+    lines = drawn.panels[0].lines
+    assert [(line.name, line.verdict) for line in lines] == [("strong", "better"), ("same", "unclear")]
+    for line in lines:
+        found = summary.comparisons["control"][line.name]["overall"].difference
+        assert (line.value, (line.low, line.high)) == (found.mean, found.interval)
+    axes = draw(drawn).axes[0]
+    assert list(axes.lines[1].get_xdata()) == [lines[0].low, lines[0].high]
+    assert (axes.lines[2].get_marker(), axes.lines[4].get_marker()) == ("^", "o")
+
+
+def test_rows_with_other_deciding_scores_stand_together_with_the_name_of_the_score(results: Results):
+    summary = summarise(results)
+    of = summary.comparisons["reference"]
+    compared = {"strong": {"sst": of["strong"]["sst"]}, "same": {"overall": of["same"]["overall"]}}
+    (drawn,) = figures.effects(results, replace(summary, comparisons={"control": {}, "reference": compared}))
+    assert [panel.title for panel in drawn.panels] == ["the deciding score"]  # no panel repeats a line of another
+    assert {line.name for line in drawn.panels[0].lines} == {"strong (sst)", "same (overall)"}
+    assert drawn.title == "How the recipes differ from plain"
+
+
+def test_a_single_recipe_is_drawn_beside_the_best_constant_answers(results: Results):
+    outline = results.outline.model_copy(update={"rows": {"plain": None}})
+    one = replace(results, outline=outline, runs={"plain": results.runs["plain"]})
+    summary = summarise(one)
+    (drawn,) = figures.dev_scores(one, summary)
+    assert [(line.name, line.beside) for line in drawn.panels[0].lines] == [
+        (name, summary.baseline[name]) for name in ("overall", "sst", "quora", "sts")
+    ]
+
+
+def test_errors_by_words_in_common_have_a_line_for_each_row(results: Results):
+    errors = Errors(results)
+    errors.overlap = {"quora": np.array([0.0, 0.1, 1.0])}
+    judged = [Judged(*(np.array(x, np.float64) for x in ([0, 0, 0],) * 4), np.array([True, False, True]))]
+    errors.judged["quora"] = {"strong": judged}
+    ((panel,),) = (chart.panels for chart in figures.overlaps(results, summarise(results), errors))
+    (curve,) = panel.curves
+    assert (list(curve.x_P), list(curve.y_P), curve.more) == ([0, 4], [0.5, 1.0], ("2 examples", "1 examples"))
+    assert panel.names == ("0% to 20%", "20% to 40%", "40% to 60%", "60% to 80%", "80% to 100%")
 
 
 def test_conflict_is_drawn_from_cosines_alone(results: Results):
@@ -84,10 +138,9 @@ def test_conflict_is_drawn_from_cosines_alone(results: Results):
     assert figures._cosines(run) == {"cos(a, b)": logged}
     assert figures._cosines(results.runs["plain"][0]) == {}
     (drawn,) = figures.conflict(results, summarise(results))
-    (ax,) = [ax for ax in drawn.figure.axes if ax.axison]
-    curve, zero = ax.lines
-    assert list(curve.get_ydata()) == pytest.approx(figures._windows(logged)[1])
-    assert list(zero.get_ydata()) == [0, 0]
+    ((panel,), (curve,)) = (drawn.panels, drawn.panels[0].curves)
+    assert list(curve.y_P) == pytest.approx(windows(logged)[1])
+    assert panel.level == ("no conflict", 0.0)
 
 
 def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
@@ -102,7 +155,7 @@ def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
 def test_every_figure_exists_in_both_formats(page: Path):
     names = {p.stem for p in (page.parent / "figures").iterdir()}
     assert names == {
-        *("ablation", "losses", "conflict", "sampling"),
+        *("effects", "scores", "losses", "conflict", "sampling", "overlap"),
         *("confusion-sst", "confusion-quora", "similarity-sts"),
         *("reliability-sst", "reliability-quora"),
     }
@@ -116,21 +169,21 @@ def test_the_reliability_shows_each_row_before_and_after_its_calibration(results
 
     strong = {seed: halved(run) for seed, run in results.runs["strong"].items()}
     calibrated = replace(results, runs=results.runs | {"strong": strong})
-    drawn = {one.name: one for one in reliability_pictures(calibrated, summarise(calibrated))}
+    drawn = {one.name: one for one in reliability_charts(calibrated, summarise(calibrated))}
     assert set(drawn) == {"reliability-sst", "reliability-quora"}  # scores have no probabilities
-    plain, both = drawn["reliability-quora"].figure.axes
-    assert (plain.get_title(), both.get_title()) == ("plain", "strong")
-    assert [len(ax.lines) for ax in (plain, both)] == [2, 3]  # with the diagonal
+    plain, both = drawn["reliability-quora"].panels
+    assert (plain.title, both.title) == ("plain", "strong")
+    assert [len(panel.curves) for panel in (plain, both)] == [1, 2]
     labels = results.dev["quora"].labels
     raw = np.concatenate([run.predicted["quora"].prediction.numpy() for run in strong.values()])
-    for line, scale, name in zip(both.lines[1:], (1, 0.5), ("before", "after"), strict=True):
+    for line, scale, name in zip(both.curves, (1, 0.5), ("before", "after"), strict=True):
         p = 1 / (1 + np.exp(-np.abs(scale * raw.astype(float))))
         right = (raw > 0) == np.tile(labels, 3)
         bins = np.ceil(p * 15).astype(int)
         means = [(p[bins == b].mean(), right[bins == b].mean()) for b in np.unique(bins)]
-        assert np.column_stack([line.get_xdata(), line.get_ydata()]) == pytest.approx(np.array(means), abs=1e-6)
+        assert np.column_stack([line.x_P, line.y_P]) == pytest.approx(np.array(means), abs=1e-6)
         error = sum((bins == b).mean() * abs(p[bins == b].mean() - right[bins == b].mean()) for b in np.unique(bins))
-        assert line.get_label() == f"{name} calibration, ece {error:.3f}"
+        assert line.name == f"{name} calibration, ece {error:.3f}"
 
 
 def with_cosines(results: Results, *rows: str) -> Results:
@@ -146,15 +199,15 @@ def with_cosines(results: Results, *rows: str) -> Results:
 
 def test_a_row_of_cosines_is_said_to_give_no_probabilities(results: Results):
     mixed = with_cosines(results, "strong")
-    drawn = {one.name: one for one in reliability_pictures(mixed, summarise(results))}
-    assert drawn["reliability-quora"].alt.endswith("the model is too sure. strong gives no probabilities.")
-    assert drawn["reliability-sst"].alt.endswith("the model is too sure.")
+    drawn = {one.name: one for one in reliability_charts(mixed, summarise(results))}
+    assert drawn["reliability-quora"].alt.endswith("for more answers. strong gives no probabilities.")
+    assert drawn["reliability-sst"].alt.endswith("for more answers.")
     assert data_table(mixed).notes == ()
 
 
 def test_a_task_that_only_cosines_answer_is_said_to_have_no_reliability_picture(results: Results):
     cosines = with_cosines(results, *results.runs)
-    assert {one.name for one in reliability_pictures(cosines, summarise(results))} == {"reliability-sst"}
+    assert {one.name for one in reliability_charts(cosines, summarise(results))} == {"reliability-sst"}
     assert data_table(cosines).notes == (
         "no probabilities: quora. The head gives a cosine, so their measures and the reliability picture are "
         "missing. Use head: linear for them.",

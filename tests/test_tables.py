@@ -1,4 +1,4 @@
-"""The tables of a study, cell by cell, and the sentences beside them."""
+"""The tables of a study, cell by cell, and the findings at the top of its report."""
 
 import csv
 import math
@@ -109,7 +109,7 @@ def test_a_table_is_written_as_markdown_csv_and_latex(tmp_path: Path):
     assert r"row\_a & b \\" in latex
 
 
-# Sentences and findings --------------------------------------------------------------------------------
+# Findings --------------------------------------------------------------------------------
 
 
 def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
@@ -121,12 +121,6 @@ def test_a_task_beside_a_finding_is_marked_by_its_own_verdict(summary: Summary):
         ("+0.100 [+0.080, +0.120]", "unclear"),
         ("", ""),
     ]
-
-
-@pytest.mark.parametrize(("seeds", "told"), [(1, True), (2, False), (3, False)])
-def test_only_comparisons_of_one_seed_each_are_called_so(results: Results, summary: Summary, seeds: int, told: bool):
-    said = report.conclusion(results, with_comparisons(summary, overall=of(0.2, 0.01, 0.02, seeds)))
-    assert ("1 of these comparisons has one seed" in said) is told
 
 
 # Errors ------------------------------------------------------------------------------------------------

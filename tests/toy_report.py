@@ -84,8 +84,14 @@ def results(recipe: Recipe) -> Results:
     return Results(outline, tasks, runs, ["same, seed 3"], ["Runs differ in cpu: there are 2 different ones."])
 
 
+def written(results: Results, out: Path) -> Path:
+    """Writes the report of ``results`` with its tables and figures into ``out``. Returns the path of the page."""
+    made = report.make_report(results)
+    report.write_parts(made, out)
+    return report.write_page(made, out)
+
+
 @pytest.fixture(scope="module")
 def page(results: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("toy-study")
-    report.write_report(results, out)
-    return out / report.REPORT_FILE
+    return written(results, out)

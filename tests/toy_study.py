@@ -62,4 +62,4 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes reports without figures, which take longer than everything else in them."""
-    monkeypatch.setattr(report, "study_figures", lambda results, summary: [])
+    monkeypatch.setattr(report, "study_charts", lambda results, summary, errors: [])

@@ -12,6 +12,7 @@ from mtbert.recipe.files import RECIPE_FILE
 from mtbert.splits import check_files
 from mtbert.studying import report, results
 from mtbert.studying.held_out import score_held_out
+from mtbert.studying.held_out_scores import read_held_out
 from mtbert.studying.plan import Plan
 from mtbert.studying.results import Results
 from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
@@ -106,9 +107,13 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
 
 
 def _write(found: Results, out: Path, console: Console) -> None:
-    """Writes the report, the tables and the figures into ``out``; prints the warnings and the tables."""
+    """Writes report, tables and figures into ``out``. Prints the warnings, the tables and the conclusion."""
     for warning in [*found.warnings, *report.undefined_metrics(found)]:
         warn(console, warning)
-    for table in report.write_report(found, out):
+    made = report.make_report(found, read_held_out(out))
+    report.write_parts(made, out)
+    page = report.write_page(made, out)
+    for table in made.tables:
         console.print(table.printed())
-    console.print(f"report: {out / report.REPORT_FILE}", soft_wrap=True)
+    console.print(made.conclusion.headline, soft_wrap=True)
+    console.print(f"report: {page}", soft_wrap=True)

@@ -3,7 +3,9 @@
 Dimension key: B examples, K classes, S seeds.
 """
 
+import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
@@ -14,6 +16,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from mtbert.answers import Judged
+from mtbert.messages import clean, count
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.text_table import TextTable
 from mtbert.studying.type_tables import type_tables
@@ -21,6 +24,7 @@ from mtbert.studying.type_tables import type_tables
 WORST = 30  # examples of each row and task that the report shows
 CHANGED = 15  # further examples that a row fixes, and as many that it breaks
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # edges of the bins of lexical overlap
+LONGEST_TEXT = 5000  # characters of a text that the report shows
 WORD = re.compile(r"\w+")
 
 
@@ -66,27 +70,25 @@ class Errors:
         """
         return [
             *(table for task, dev in self.results.dev.items() for table in type_tables(dev, self.judged[task])),
-            *(self._by_overlap(task) for task in self.overlap),
+            *(self._overlap_table(task) for task in self.overlap),
             *self._changes(),
         ]
 
-    def _by_overlap(self, task: str) -> TextTable:
+    def _overlap_table(self, task: str) -> TextTable:
         """Returns a table of mean errors on text pairs: a line for each recipe of the study.
 
         Each column stands for a range of word overlap. The overlap of a pair is the share of its words that are in both
         texts.
         """
         graded = self.results.dev[task].task.answer.labels.graded
-        overlap_B = self.overlap[task]
-        bins = len(OVERLAP_BINS) - 1
-        bin_B = np.clip(np.searchsorted(OVERLAP_BINS, overlap_B, side="right") - 1, 0, bins - 1)
+        found, overlap_B = self.by_overlap(task), self.overlap[task]
         rows = []
-        for row, runs in self.judged[task].items():
-            error_B = np.mean([run.distance_B if graded else run.wrong_B for run in runs], axis=0)
-            means = [f"{error_B[bin_B == i].mean():.3f}" if (bin_B == i).any() else "" for i in range(bins)]
+        for row, means in found.items():
+            error_B = self._error(task, row)
             varies = np.ptp(overlap_B) > 0 and np.ptp(error_B) > 0
-            rows.append((row, *means, f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""))
-        counts = ["examples", *(str(int((bin_B == i).sum())) for i in range(bins)), ""]
+            correlation = f"{stats.spearmanr(overlap_B, error_B).statistic:+.3f}" if varies else ""
+            rows.append((row, *(f"{mean:.3f}" if number else "" for mean, number in means), correlation))
+        counts = ["examples", *(str(int(in_B.sum())) for in_B in self._bins(task)), ""]
         ranges = [f"{low:.1f} to {high:.1f}" for low, high in pairwise(OVERLAP_BINS)]
         return TextTable(
             f"overlap-{task}",
@@ -98,6 +100,33 @@ class Errors:
                 "rank correlation: Spearman's, between that share and the error.",
             ),
         )
+
+    def by_overlap(self, task: str) -> dict[str, list[tuple[float, int]]]:
+        """Returns the mean error on text pairs with more and more words in common, for each recipe of the study.
+
+        The list of a recipe has a pair for each bin of :data:`OVERLAP_BINS`: the mean error over all seeds, and the
+        number of dev examples. The mean is ``nan`` if there are none.
+        """
+        found = {}
+        for row in self.judged[task]:
+            error_B = self._error(task, row)
+            found[row] = [
+                (float(error_B[in_B].mean()) if in_B.any() else math.nan, int(in_B.sum())) for in_B in self._bins(task)
+            ]
+        return found
+
+    def _bins(self, task: str) -> list[npt.NDArray[np.bool_]]:
+        """Returns which dev examples are in each bin of :data:`OVERLAP_BINS`, ``[B]`` for each bin."""
+        bins = len(OVERLAP_BINS) - 1
+        bin_B = np.clip(np.searchsorted(OVERLAP_BINS, self.overlap[task], side="right") - 1, 0, bins - 1)
+        return [bin_B == i for i in range(bins)]
+
+    def _error(self, task: str, row: str) -> npt.NDArray[np.float64]:
+        """Returns the error of the recipe ``row`` on each dev example of a task, ``[B]``, as a mean over the seeds."""
+        graded = self.results.dev[task].task.answer.labels.graded
+        errors_SB = [run.distance_B if graded else run.wrong_B for run in self.judged[task][row]]
+        error_B: npt.NDArray[np.float64] = np.mean(errors_SB, axis=0)
+        return error_B
 
     def _changes(self) -> Iterator[TextTable]:
         reference = self.results.outline.reference
@@ -137,6 +166,32 @@ class Errors:
         changed: npt.NDArray[np.int64] = before_B.astype(np.int64) - after_B.astype(np.int64)
         return changed
 
+    def most_wrong(self, row: str) -> tuple[str, float, tuple[str, str] | None] | None:
+        """Returns the task on which the recipe ``row`` of the study is wrong most often, or None if it has no errors.
+
+        The result holds the task's name, the share of wrong answers over all seeds, and the commonest error as a pair:
+        the label, and the answer that was given instead. The pair is None if the answers are not classes.
+        """
+        shares = {
+            task: float(np.mean([run.wrong_B for run in by_row[row]]))
+            for task, by_row in self.judged.items()
+            if row in by_row
+        }
+        if not any(shares.values()):
+            return None
+        task = max(shares, key=lambda name: shares[name])
+        dev, tell = self.results.dev[task], self.results.dev[task].task.answer.labels.tell
+        names = dev.task.answer.labels.choices(dev.task)
+        if names is None:
+            return task, shares[task], None
+        pairs = Counter(
+            (tell(dev.task, dev.labels[i]), tell(dev.task, run.answer[i]))
+            for run in self.judged[task][row]
+            for i in np.flatnonzero(run.wrong_B)
+        )
+        label, answer = pairs.most_common(1)[0][0]
+        return task, shares[task], (names[int(label)], names[int(answer)])
+
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
@@ -156,26 +211,31 @@ class Errors:
                     chosen.update(of_sign[np.argsort(sign * moved_B[of_sign], kind="stable")][:CHANGED].tolist())
         return sorted(chosen)
 
-    def browser(self) -> Mapping[str, Any]:
+    def browser(self, row: str) -> Mapping[str, Any]:
         """Returns the data for the report's list of examples, as JSON values.
 
         The list ``answers`` of an example contains an entry for every run: the answer, its probability, its distance
-        from the label, and its loss. The entry is null if the run does not have the task of the example.
+        from the label, and its loss. The entry is null if the run does not have the task of the example. The list first
+        shows the first run of the recipe ``row``, and the task in which this recipe is most often wrong.
         """
-        runs = [(row, seed) for row, by_seed in self.results.runs.items() for seed in by_seed]
+        runs = [(name, seed) for name, by_seed in self.results.runs.items() for seed in by_seed]
+        rows = list(self.results.runs)
         examples = []
         for task, dev in self.results.dev.items():
             judged = [
-                self.judged[task][row][list(self.results.runs[row]).index(seed)] if row in self.judged[task] else None
-                for row, seed in runs
+                self.judged[task][name][list(self.results.runs[name]).index(seed)]
+                if name in self.judged[task]
+                else None
+                for name, seed in runs
             ]
+            changes = [self.change(task, name) for name in rows]
             for i in self.examples(task):
                 one, tell = dev.examples[i], partial(dev.task.answer.labels.tell, dev.task)
                 examples.append(
                     {
                         "task": task,
-                        "id": one.id,
-                        "texts": one.texts,
+                        "id": _readable(str(one.id)),
+                        "texts": [_readable(text) for text in one.texts],
                         "label": tell(dev.labels[i]),
                         "overlap": _number(self.overlap[task][i]) if task in self.overlap else None,
                         "answers": [
@@ -184,15 +244,26 @@ class Errors:
                             for run in judged
                         ],
                         "wrong": [bool(run and run.wrong_B[i]) for run in judged],
+                        "change": [0 if change_B is None else int(change_B[i]) for change_B in changes],
                     }
                 )
+        worst = self.most_wrong(row)
         return {
             "tasks": {
                 task: {"labels": dev.task.answer.labels.choices(dev.task)} for task, dev in self.results.dev.items()
             },
-            "runs": [f"{row}, seed {seed}" for row, seed in runs],
+            "runs": [f"{name}, seed {seed}" for name, seed in runs],
+            "rows": [rows.index(name) for name, _ in runs],
+            "compared": len(rows) > 1,
+            "first": None if worst is None else {"task": worst[0], "run": [name for name, _ in runs].index(row)},
             "examples": examples,
         }
+
+
+def _readable(text: str) -> str:
+    """Returns a text of the data as the page shows it: not too long, and with every control character escaped."""
+    more = len(text) - LONGEST_TEXT
+    return clean(text[:LONGEST_TEXT], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
 
 
 def _number(value: float) -> float | None:

@@ -1,143 +1,213 @@
-"""The figures of a study, drawn as PNG and SVG.
+"""The charts of a study or of a single run, from the answers and logs of its runs.
 
-Colours (palette of Okabe and Ito) always come with different dashes or markers, so that the figures can be read in grey
-and by colour-blind people.
-
-Dimension key: B examples, K classes, W windows of steps.
+Dimension key: B examples, K classes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product, zip_longest
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from mtbert.batch import Floats
-from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels, in_style
-from mtbert.studying.reliability import reliability_pictures
+from mtbert.studying.charts import Chart, Curve, Curves, Interval, Intervals, Matrix, best_beside_reference, windows
+from mtbert.studying.conclusion import judged_rows, shown_against
+from mtbert.studying.errors import OVERLAP_BINS, Errors
+from mtbert.studying.reliability import reliability_charts
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.sets import co_occurrence
-from mtbert.studying.summary import Summary, Verdict
-
-WINDOWS = 60  # points of a curve over steps; each is the mean over a window of steps
-LINES = (("#0072B2", "-"), ("#D55E00", "--"), ("#009E73", "-."), ("#CC79A7", ":"), ("#000000", (0, (1, 3))))
-MARKS: Mapping[Verdict, tuple[str, str, str]] = {  # marker, line and fill
-    "better": ("^", "#0072B2", "#0072B2"),
-    "worse": ("v", "#D55E00", "#D55E00"),
-    "unclear": ("o", "#555555", "#ffffff"),
-}
-NAMED_CLASSES = 12  # with more classes, a confusion matrix has no numbers
+from mtbert.studying.summary import Comparison, Summary
+from mtbert.studying.tables import p_value
 
 Points = Sequence[tuple[float, float]]  # step and value
 
 
-def study_figures(results: Results, summary: Summary) -> list[Drawn]:
-    """Returns the figures of a study or of a single run. A figure for which there are no data is left out."""
-    with in_style():
-        return [drawn for draw in DRAWINGS for drawn in draw(results, summary)]
+def study_charts(results: Results, summary: Summary, errors: Errors) -> list[Chart]:
+    """Returns the charts of a study or of a single run. A chart for which there are no data is left out."""
+    drawn = [chart for draw in DRAWINGS for chart in draw(results, summary)]
+    return [*drawn, *overlaps(results, summary, errors)]
 
 
-def ablation(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots how much the scores of each recipe of a study differ from the scores of the recipe's control.
+# Scores ----------------------------------------------------------------------------------------------------
 
-    The control is another recipe of the study. Usually, it is the same recipe without one technique. There is one panel
-    for each score. Each difference is drawn with its 95% interval.
+
+def effects(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws how much each recipe of a study differs from another: its control or, without controls, the reference.
+
+    The first panel has the differences in the scores that decide, and each other panel those in another score.
     """
-    compared = summary.comparisons["control"]
-    scores = [s for s in summary.main_first if any(s in by for by in compared.values())]
-    if not scores:
+    against = shown_against(summary)
+    judged, compared = judged_rows(summary, against), summary.comparisons[against]
+    if not judged:
         return
-    figure, axes = grid_of_panels(1, len(scores), 2.6, 0.34 * len(compared) + 1.1, sharey=True)
-    names = [f"{row} − {next(iter(by.values())).other}" for row, by in compared.items()]
-    for ax, score in zip(axes[0], scores, strict=True):
-        ax.axvline(0, color="black", linewidth=0.8)
-        for y, by in enumerate(compared.values()):
-            if score in by:
-                marker, line, fill = MARKS[by[score].verdict]
-                low, high = by[score].difference.interval
-                ax.plot([low, high], [y, y], color=line, linewidth=1.4)
-                ax.plot(by[score].difference.mean, y, marker, color=line, markerfacecolor=fill)
-        ax.set_title(score)
-        ax.set_yticks(range(len(names)), names)
-        ax.set_ylim(len(names) - 0.5, -0.5)
-        ax.grid(axis="x", alpha=0.3)
-    figure.supxlabel("difference from the control; triangle: clear (p below 0.05 after Holm's correction)", fontsize=8)
-    yield Drawn(
-        "ablation",
-        "What each technique changes",
-        "The difference of each row from its control with its 95% interval. The table against-control has the numbers.",
-        figure,
+    scores = {score for score, _ in judged.values()}
+    panels = [
+        Intervals(
+            summary.main if scores == {summary.main} else "the deciding score",
+            tuple(
+                _difference(row if scores == {summary.main} else f"{row} ({score})", one)
+                for row, (score, one) in judged.items()
+            ),
+        )
+    ]
+    for score in summary.main_first[1:]:
+        rows = [row for row in compared if score in compared[row]]
+        if any(judged.get(row, ("",))[0] != score for row in rows):
+            ordered = [*(row for row in judged if row in rows), *(row for row in rows if row not in judged)]
+            panels.append(Intervals(score, tuple(_difference(row, compared[row][score]) for row in ordered)))
+    other = "its control" if against == "control" else results.outline.reference
+    yield Chart(
+        "effects",
+        "What each technique changes" if against == "control" else f"How the recipes differ from {other}",
+        f"The score of each recipe minus that of {other}, with its 95% interval. A triangle marks a clear difference: "
+        "p is below 0.05 after Holm's correction for the number of rows. A circle marks one that chance could explain.",
+        "effects",
+        panels,
     )
 
 
-def learning(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the losses of each task in each recipe of a study, and the dev scores if dev was scored more than once."""
-    figure, panels = _by_row_and_task(results, list(results.dev), sharex=True)
-    for (row, task), ax in panels.items():
-        runs = results.runs[row].values()
-        for result, style in zip(runs, _lines(len(runs)), strict=True):
-            ax.plot(*_windows(_losses(result, task)), label=f"seed {result.seed}", **style)
-    yield Drawn(
-        "losses",
-        "Training losses",
-        f"The sum of each task's losses over training, as means of {WINDOWS} windows of steps, with a line per seed.",
-        figure,
-    )
-    scored = {row: [_scored(r) for r in by.values()] for row, by in results.runs.items()}
-    if all(len(points) < 2 for runs in scored.values() for points in runs):
-        return
-    titles = [f"{task} {dev.metric}" for task, dev in results.dev.items()]
-    figure, panels = _by_row_and_task(results, titles, sharex=True, sharey="col")
-    for (row, task), ax in panels.items():
-        ax.axhline(summary.baseline[task], color="#999999", linewidth=0.8)
-        for points, style in zip(scored[row], _lines(len(scored[row])), strict=True):
-            known = [(step, s[task]["metrics"][results.dev[task].metric]) for step, s in points if task in s]
-            ax.plot([x for x, _ in known], [y for _, y in known], marker=".", **style)
-    yield Drawn(
-        "learning",
-        "Dev scores over training",
-        "The score of each task on dev at every evaluation: one line for each seed. The grey line is the best constant "
-        "answer.",
-        figure,
-    )
+def _difference(name: str, one: Comparison) -> Interval:
+    low, high = one.difference.interval
+    more = f"p {p_value(one.corrected)}, compared with {one.other}, {one.difference.seeds} seeds"
+    return Interval(name, one.difference.mean, low, high, one.verdict, more=more)
 
 
-def conflict(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots how the cosine between the gradients of two tasks changes during training, if the runs logged it."""
+def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the dev scores of each recipe of a study. A single recipe is drawn beside the best constant answers."""
+    alt = "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples."
+    if len(summary.rows) == 1:
+        ((row, scored),) = summary.rows.items()
+        lines = [
+            Interval(
+                name,
+                found.mean,
+                *found.interval,
+                beside=summary.baseline[name],
+                more=f"the best constant answer has {summary.baseline[name]:.3f}",
+            )
+            for name in summary.main_first
+            if (found := scored.scores.get(name)) is not None
+        ]
+        panels = [Intervals(row, tuple(lines), None, signed=False)] if lines else []
+        alt += " The small grey line is the score of the best constant answer."
+    else:
+        panels = [
+            Intervals(
+                score,
+                tuple(
+                    Interval(row, found.mean, *found.interval)
+                    for row, scored in summary.rows.items()
+                    if (found := scored.scores.get(score)) is not None
+                ),
+                None,
+                signed=False,
+            )
+            for score in summary.main_first
+        ]
+    if panels:
+        yield Chart("scores", "Scores on dev", alt, "scores", panels)
+
+
+# Training --------------------------------------------------------------------------------------------------
+
+
+def learning(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the dev scores over training, if dev was scored more than once in a run, and the training losses."""
+    legend = tuple(results.runs) if len(results.runs) > 1 else ()
+    panels = []
+    for task, dev in results.dev.items():
+        curves = [
+            _curve(
+                results, run, [(step, s[task]["metrics"][dev.metric]) for step, s in _scored(run) if task in s], "marks"
+            )
+            for run in _every(results)
+        ]
+        if any(len(curve.x_P) > 1 for curve in curves):
+            level = ("the best constant answer", summary.baseline[task])
+            shown = tuple(curve for curve in curves if len(curve.x_P))
+            panels.append(Curves(f"{task}: {dev.metric}", "step", dev.metric, shown, level))
+    if panels:
+        alt = "The score of each task at every evaluation on dev, with a line for each run. The grey line is "
+        yield Chart(
+            "learning",
+            "Dev scores over training",
+            alt + "the score of the best constant answer.",
+            "training",
+            panels,
+            legend,
+        )
+    panels = []
+    for task in dict.fromkeys(task for run in _every(results) for task in run.recipe.tasks):
+        curves = [c for run in _every(results) for c in _loss_curves(results, run, task) if len(c.x_P)]
+        if curves:
+            panels.append(Curves(task, "step", "loss", tuple(curves)))
+    if panels:
+        alt = "The losses of each task over training, averaged in windows of steps, with a line for each run."
+        yield Chart("losses", "Training losses", alt, "training", panels, legend)
+
+
+def _loss_curves(results: Results, run: EndedRun, task: str) -> list[Curve]:
+    """Returns the losses of a task over the steps: each loss alone for a single run, otherwise their sum."""
+    if len(results.runs) > 1 or len(results.runs[run.row]) > 1:
+        return [_curve(results, run, _losses(run, task))]
+    kinds = dict.fromkeys(k for line in run.steps for k in line.get("losses", {}) if k.rpartition(".")[0] == task)
+    found = []
+    for style, kind in enumerate(kinds):
+        steps = [(line["step"], line["losses"][kind]) for line in run.steps if kind in line.get("losses", {})]
+        found.append(Curve(kind.rpartition(".")[2], *windows(steps), style))
+    return found
+
+
+def step_sizes(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the learning rate and the norm of the gradient over training, for the first seed of each recipe."""
+    legend = tuple(results.runs) if len(results.runs) > 1 else ()
+    panels = []
+    for key, title in (("lr", "learning rate"), ("grad_norm", "norm of the gradient")):
+        curves = [
+            _curve(results, run, [(line["step"], line[key]) for line in run.steps if key in line])
+            for run in map(_first, results.runs.values())
+        ]
+        if any(len(curve.x_P) for curve in curves):
+            panels.append(Curves(title, "step", title, tuple(curve for curve in curves if len(curve.x_P))))
+    if panels:
+        alt = "The learning rate of each step, and the norm of its gradient before clipping, in each row's first seed."
+        yield Chart("steps", "Learning rate and gradient", alt, "training", panels, legend)
+
+
+def conflict(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws how the cosine between the gradients of two tasks changes during training, if the runs logged it."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
-    if not cosines:
-        return
-    figure, axes = _curves(cosines)
-    for ax in axes:
-        ax.axhline(0, color="black", linewidth=0.8, zorder=1)  # below the curves
-    yield Drawn(
-        "conflict",
-        "Gradient conflict over time",
-        "The cosine between the gradients of two tasks over training, in each row's first seed. Below 0 they conflict.",
-        figure,
-    )
+    if cosines:
+        alt = "The cosine between the gradients of two tasks, in each row's first seed. Below 0 they conflict."
+        panels = [_by_name(row, "cosine", found, ("no conflict", 0.0)) for row, found in cosines.items()]
+        yield Chart("conflict", "Gradient conflict over time", alt, "training", panels)
 
 
-def sampling(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the share of steps that trained each task, for runs in which every step trained only one task."""
+def sampling(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the share of steps that trained each task, for runs in which every step trained only one task."""
     shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
-    if not shares:
-        return
-    figure, axes = _curves(shares)
-    for ax in axes:
-        ax.set_ylim(-0.03, 1.03)
-    yield Drawn(
-        "sampling",
-        "Task sampling over time",
-        "The share of the steps that trained each task, in each row's first seed.",
-        figure,
-    )
+    if shares:
+        alt = "The share of the steps that trained each task, in each row's first seed."
+        panels = [_by_name(row, "share of the steps", found, None, (-0.03, 1.03)) for row, found in shares.items()]
+        yield Chart("sampling", "Task sampling over time", alt, "training", panels)
 
 
-def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots two confusion matrices for each task with classes: for the study's reference recipe and for its best one.
+def _by_name(
+    title: str,
+    y: str,
+    points: Mapping[str, Points],
+    level: tuple[str, float] | None,
+    up: tuple[float, float] | None = None,
+) -> Curves:
+    curves = tuple(Curve(name, *windows(found), i) for i, (name, found) in enumerate(points.items()))
+    return Curves(title, "step", y, curves, level, up=up)
+
+
+# Errors ----------------------------------------------------------------------------------------------------
+
+
+def confusion_matrices(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws two confusion matrices for each task with classes: for the study's reference recipe and for its best one.
 
     Each matrix is the mean over the seeds of the recipe.
     """
@@ -145,124 +215,87 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Drawn]:
         rows = best_beside_reference(results, summary, task)
         if "confusion" not in dev.task.answer.labels.figures or not rows:
             continue
-        found = _details(dev, next(iter(results.runs[rows[0]].values())))
-        labels = found.get("types", found["labels"])
-        figure, axes = grid_of_panels(1, len(rows), 0.42 * len(labels) + 1.8, 0.42 * len(labels) + 1.6)
-        for ax, row in zip(axes[0], rows, strict=True):
+        found = _details(dev, _first(results.runs[rows[0]]))
+        labels = tuple(map(str, found.get("types", found["labels"])))
+        panels = []
+        for row in rows:
             runs = list(results.runs[row].values())
             shares_KK = sum(_confusion(dev, run) for run in runs) / len(runs)
-            ax.imshow(shares_KK, cmap="Greys", vmin=0, vmax=1)
-            if len(labels) <= NAMED_CLASSES:
-                for (i, j), share in np.ndenumerate(shares_KK):
-                    ax.text(
-                        j, i, f"{share:.0%}", ha="center", va="center", fontsize=7, color="w" if share > 0.5 else "k"
-                    )
-                ax.set_xticks(range(len(labels)), [cut_label(x) for x in labels], rotation=90)
-                ax.set_yticks(range(len(labels)), [cut_label(x) for x in labels])
-            ax.set_title(row)
-            ax.set_xlabel("answer")
-        axes[0][0].set_ylabel("label")
-        yield Drawn(
+            panels.append(Matrix(row, labels, np.asarray(shares_KK), "label", "answer"))
+        yield Chart(
             f"confusion-{task}",
             f"Confusion matrix: {task}",
-            f"For each label of {task}, the shares of the answers over all seeds: {' and '.join(rows)}.",
-            figure,
+            f"For each label of {task}, the shares of the answers in percent, over all seeds: {' and '.join(rows)}.",
+            "errors",
+            panels,
         )
 
 
-def similarity(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the answers against the labels, for each task whose answers are scores.
+def similarity(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the answers against the labels, for each task whose answers are scores.
 
-    A scatter plot has a panel for the study's reference recipe and a panel for its best recipe. Each panel shows the
-    run of the recipe with the first seed.
+    A panel is for the study's reference recipe and one for its best recipe, each with the first seed.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)
         if "similarity" not in dev.task.answer.labels.figures or not rows:
             continue
         low, high = dev.task.range or (0.0, 1.0)
-        figure, axes = grid_of_panels(1, len(rows), 3.0, 3.0, sharey=True)
-        for ax, row in zip(axes[0], rows, strict=True):
+        panels = []
+        for row in rows:
             run = _first(results.runs[row])
             answers_B = low + (high - low) * run.predicted[task].decision.numpy()
-            ax.plot([low, high], [low, high], color="#999999", linewidth=0.8)
-            ax.plot(dev.labels, answers_B, ".", color="#0072B2", alpha=0.35, markersize=3)
-            ax.set_title(f"{row}, seed {run.seed}")
-            ax.set_xlabel("label")
-        axes[0][0].set_ylabel("answer")
-        yield Drawn(
-            f"similarity-{task}",
-            f"Answers against labels: {task}",
-            f"The label and the answer of each dev example of {task}: {' and '.join(rows)}.",
-            figure,
-        )
+            curve = Curve("label and answer", np.asarray(dev.labels, np.float64), answers_B, form="dots")
+            panels.append(Curves(f"{row}, seed {run.seed}", "label", "answer", (curve,), diagonal=True))
+        alt = f"Label and answer of each dev example of {task}: {' and '.join(rows)}. On the grey line both agree."
+        yield Chart(f"similarity-{task}", f"Answers against labels: {task}", alt, "errors", panels)
+
+
+def overlaps(results: Results, summary: Summary, errors: Errors) -> Iterator[Chart]:
+    """Draws how the error on pairs of texts depends on the words that both texts have, with a line for each recipe."""
+    names = tuple(f"{low:.0%} to {high:.0%}" for low, high in pairwise(OVERLAP_BINS))
+    panels = []
+    for task in errors.overlap:
+        graded = results.dev[task].task.answer.labels.graded
+        curves = []
+        for row, means in errors.by_overlap(task).items():
+            known = [i for i, (_, number) in enumerate(means) if number]
+            xs, ys = np.array(known, np.float64), np.array([means[i][0] for i in known])
+            more = tuple(f"{means[i][1]:,} examples" for i in known)
+            curves.append(Curve(row, xs, ys, list(results.runs).index(row), "marks", more))
+        if curves:
+            y = "mean distance" if graded else "share of errors"
+            panels.append(Curves(f"{task}: {y}", "words in common", y, tuple(curves), names=names))
+    if panels:
+        alt = "The error on dev by the share of words that are in both texts, of those in either, over all seeds."
+        legend = tuple(results.runs) if len(results.runs) > 1 else ()
+        yield Chart("overlap", "Errors by words in common", alt, "errors", panels, legend)
 
 
 DRAWINGS = (
-    ablation,
+    effects,
+    dev_scores,
     learning,
+    step_sizes,
     conflict,
     sampling,
     confusion_matrices,
     co_occurrence,
     similarity,
-    reliability_pictures,
+    reliability_charts,
 )
 
 
-def _curves(by_row: Mapping[str, Mapping[str, Points]]) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels. Each panel shows the curves of one recipe of the study over the steps."""
-    figure, axes = _wrapped(by_row)
-    for ax, curves in zip(axes, by_row.values(), strict=True):
-        for (name, points), style in zip(curves.items(), _lines(len(curves)), strict=True):
-            ax.plot(*_windows(points), label=name, **style)
-        ax.legend(fontsize=6)
-    figure.supxlabel("step", fontsize=8)
-    return figure, axes
+# What the logs and answers hold ------------------------------------------------------------------------------
 
 
-def _wrapped(panels: Mapping[str, object], across: int = 3) -> tuple[Figure, list[Axes]]:
-    """Returns a figure and its panels, one for each key of ``panels``, with at most ``across`` of them side by side."""
-    columns = min(across, len(panels))
-    figure, axes = grid_of_panels(-(-len(panels) // columns), columns, 2.8, 1.9, sharex=True, sharey=True)
-    for ax, name in zip_longest(axes.flat, panels):
-        if name is None:
-            ax.axis("off")
-        else:
-            ax.set_title(name)
-    return figure, list(axes.flat)[: len(panels)]
+def _every(results: Results) -> list[EndedRun]:
+    return [run for by_seed in results.runs.values() for run in by_seed.values()]
 
 
-def _by_row_and_task(
-    results: Results, titles: Sequence[str], **share: Any
-) -> tuple[Figure, dict[tuple[str, str], Axes]]:
-    """Returns a figure, and a dict with a panel for each pair (recipe of the study, task).
-
-    ``titles`` maps each task to a title.
-    """
-    figure, axes = grid_of_panels(len(results.runs), len(results.dev), 2.6, 1.25, **share)
-    for row, of_row in zip(results.runs, axes, strict=True):
-        of_row[0].set_ylabel(row, rotation=0, ha="right")
-    for title, ax in zip(titles, axes[0], strict=True):
-        ax.set_title(title)
-    figure.supxlabel("step", fontsize=8)
-    return figure, dict(zip(product(results.runs, results.dev), axes.flat, strict=True))
-
-
-def _lines(number: int) -> list[dict[str, Any]]:
-    return [
-        {"color": colour, "linestyle": dash, "linewidth": 1.1}
-        for colour, dash in (LINES[i % len(LINES)] for i in range(number))
-    ]
-
-
-def _windows(points: Points) -> tuple[Floats, Floats]:
-    """Splits a curve into windows; returns the mean step and the mean value of each window, as two arrays ``[W]``."""
-    if not points:
-        return np.zeros(0), np.zeros(0)
-    parts = np.array_split(np.array(points, dtype=np.float64), min(WINDOWS, len(points)))
-    x_W, y_W = np.stack([part.mean(0) for part in parts]).T
-    return x_W, y_W
+def _curve(results: Results, run: EndedRun, points: Points, form: Any = "line") -> Curve:
+    name = f"seed {run.seed}" if len(results.runs) == 1 else f"{run.row}, seed {run.seed}"
+    return Curve(name, *windows(points), list(results.runs).index(run.row), form)
 
 
 def _losses(result: EndedRun, task: str) -> Points:

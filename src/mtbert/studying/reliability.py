@@ -10,18 +10,16 @@ import numpy as np
 from torch import Tensor
 
 from mtbert.answers.probabilities import Reliability, calibration_error, reliability
-from mtbert.studying.drawing import Drawn, best_beside_reference, grid_of_panels
+from mtbert.messages import count
+from mtbert.studying.charts import Chart, Curve, Curves, best_beside_reference
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.summary import Summary
 
-BEFORE = {"color": "#D55E00", "marker": "v", "linestyle": "--"}
-AFTER = {"color": "#0072B2", "marker": "o", "linestyle": "-"}
 
+def reliability_charts(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws the share of right answers against the confidence, for each task with probabilities.
 
-def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots the share of right answers against the confidence, for each task with probabilities.
-
-    A figure shows curves for the study's reference recipe and for its best recipe, over all seeds. A recipe with
+    A panel is for the study's reference recipe and one for its best recipe, each over all seeds. A recipe with
     calibration has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():
@@ -33,28 +31,33 @@ def reliability_pictures(results: Results, summary: Summary) -> Iterator[Drawn]:
         if not rows:
             continue
         without = [row for row, lines in found.items() if not lines]
-        figure, axes = grid_of_panels(1, len(rows), 2.6, 2.4, sharey=True)
-        for ax, (row, lines) in zip(axes[0], rows.items(), strict=True):
-            ax.plot([0, 1], [0, 1], color="#999999", linewidth=0.8)
-            for name, bins, error in lines:
-                some_M = bins.counts > 0
-                style = BEFORE if name == "before calibration" else AFTER
-                label = f"{name}, ece {error:.3f}".removeprefix(", ")
-                ax.plot(
-                    bins.confidence[some_M], bins.accuracy[some_M], markersize=3, linewidth=1.1, label=label, **style
-                )
-            ax.set_title(row)
-            ax.set_xlabel("confidence")
-            ax.legend(fontsize=6)
-        axes[0][0].set_ylabel("share of right answers")
-        yield Drawn(
+        yield Chart(
             f"reliability-{task}",
             f"Reliability: {task}",
             f"The share of right answers to dev examples of {task} over their confidence, in 15 bins: "
             f"{' and '.join(rows)}. On the grey line, probabilities say how often answers are right. Below it, the "
-            "model is too sure." + "".join(f" {row} gives no probabilities." for row in without),
-            figure,
+            "model is too sure. A larger point stands for more answers."
+            + "".join(f" {row} gives no probabilities." for row in without),
+            "errors",
+            [
+                Curves(row, "confidence", "share of right answers", tuple(map(_curve_of, lines)), diagonal=True)
+                for row, lines in rows.items()
+            ],
         )
+
+
+def _curve_of(line: tuple[str, Reliability, float]) -> Curve:
+    name, bins, error = line
+    some_M = bins.counts > 0
+    return Curve(
+        f"{name}, ece {error:.3f}".removeprefix(", "),
+        bins.confidence[some_M],
+        bins.accuracy[some_M],
+        1 if name == "before calibration" else 0,
+        "marks",
+        tuple(count(int(number), "answer") for number in bins.counts[some_M]),
+        bins.counts[some_M].astype(np.float64),
+    )
 
 
 def _lines_of(dev: DevData, runs: Sequence[EndedRun]) -> list[tuple[str, Reliability, float]]:

@@ -2,21 +2,27 @@
 
 import base64
 import difflib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from mtbert import files, metrics
-from mtbert.messages import count, few
+from mtbert.messages import clean
 from mtbert.recipe.files import dump_recipe
 from mtbert.studying import tables
+from mtbert.studying.charts import Chart, signed
+from mtbert.studying.conclusion import Conclusion, conclude, judged_rows, recipe_to_take, shown_against
 from mtbert.studying.errors import Errors
-from mtbert.studying.figures import study_figures
-from mtbert.studying.held_out_scores import read_held_out
+from mtbert.studying.figures import study_charts
+from mtbert.studying.held_out_scores import HeldOutScores
+from mtbert.studying.markup import chart_markup
 from mtbert.studying.results import Results
 from mtbert.studying.sets import label_tables
 from mtbert.studying.summary import Against, Comparison, Summary, Verdict, summarise
@@ -24,43 +30,129 @@ from mtbert.studying.text_table import TextTable
 
 REPORT_FILE = "report.html"
 WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
-VERDICTS: Mapping[Verdict, str] = {"better": "helps", "worse": "hurts", "unclear": "no clear effect"}
+SCRIPTS = ("report.js", "report_examples.js")
+VERDICTS: Mapping[Against, Mapping[Verdict, str]] = {
+    "control": {"better": "helps", "worse": "hurts", "unclear": "no clear effect"},
+    "reference": {"better": "better", "worse": "worse", "unclear": "no clear difference"},
+}
 
 
-def write_report(results: Results, out: Path) -> list[TextTable]:
-    """Writes the report of a study, its tables and its figures into ``out``. Returns the tables to print."""
+@dataclass(frozen=True)
+class Report:
+    """Everything that a report shows, before it is written."""
+
+    results: Results
+    summary: Summary
+    errors: Errors
+    charts: Sequence[Chart]
+    tables: Sequence[TextTable]  # those that are printed too
+    analysis: Sequence[TextTable]  # tables about errors
+
+    @property
+    def conclusion(self) -> Conclusion:
+        """Returns the words at the top."""
+        return conclude(self.results, self.summary, self.errors)
+
+    @property
+    def each(self) -> TextTable:
+        """Returns the table of the scores of every run."""
+        return tables.run_table(self.results, self.summary)
+
+
+def make_report(results: Results, test: HeldOutScores | None = None) -> Report:
+    """Returns the report of a study or of a single run. ``test`` has the scores on test data, if there are any."""
     summary = summarise(results)
     errors = Errors(results)
-    drawn = study_figures(results, summary)
-    found = tables.study_tables(results, summary, read_held_out(out))
-    each, analysis = tables.run_table(results, summary), [*label_tables(results, summary), *errors.tables()]
-    for name, parts in (("tables", [*found, each, *analysis]), ("figures", drawn)):
+    return Report(
+        results,
+        summary,
+        errors,
+        study_charts(results, summary, errors),
+        tables.study_tables(results, summary, test),
+        [*label_tables(results, summary), *errors.tables()],
+    )
+
+
+def write_parts(report: Report, out: Path) -> None:
+    """Writes the tables of a report into ``out/tables``, and its charts as figures into ``out/figures``."""
+    from mtbert.studying.drawing import write_figure  # matplotlib takes seconds to import
+
+    for name in ("tables", "figures"):
         (out / name).mkdir(exist_ok=True)
         for old in (out / name).iterdir():  # tables and figures of rows that the study no longer has
             if old.suffix in WRITTEN:
                 old.unlink()
-        for part in parts:
-            with files.naming(out / name / part.name):
-                part.write(out / name)
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        (resources.files("mtbert.studying") / REPORT_FILE).read_text(encoding="utf-8")
+    for table in (*report.tables, report.each, *report.analysis):
+        with files.naming(out / "tables" / table.name):
+            table.write(out / "tables")
+    for chart in report.charts:
+        with files.naming(out / "figures" / chart.name):
+            write_figure(chart, out / "figures")
+
+
+def write_page(report: Report, out: Path) -> Path:
+    """Writes the page of a report, ``report.html``, into ``out``, and returns its path."""
+    results, summary = report.results, report.summary
+    folder = resources.files("mtbert.studying")
+    style, *scripts = (folder.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", *SCRIPTS))
+    findings, against = _findings(summary), shown_against(summary)
+    others = (
+        "Which techniques help" if against == "control" else f"Which recipes differ from {results.outline.reference}"
     )
+    template = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_printable
+    ).from_string(folder.joinpath("report.html").read_text(encoding="utf-8"))
+    taken = recipe_to_take(results, summary)
     page = template.render(
+        policy=Markup(_policy(style, scripts)),
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
         title=out.resolve().name,
-        answer=conclusion(results, summary),
-        findings=_findings(summary),
-        scores=summary.main_first,
+        conclusion=report.conclusion,
+        findings_title=others,
+        findings_heads=[
+            "row",
+            "compared with",
+            "seeds",
+            "verdict",
+            *summary.main_first[:1],
+            "p (Holm)",
+            *summary.main_first[1:],
+        ],
+        findings=findings,
+        main=summary.main,
         warnings=[*results.warnings, *undefined_metrics(results), *_unfinished(results)],
-        tables=[*found, each],
-        analysis=analysis,
-        figures=[(part, _picture(out / "figures" / f"{part.name}.svg")) for part in drawn],
-        browser=_json(errors.browser()),
+        charts=report.charts,
+        markup=chart_markup,
+        tables=report.tables,
+        each=report.each,
+        analysis=report.analysis,
+        costs=[],
+        browser=Markup(_json(report.errors.browser(next(iter(results.runs)) if taken is None else taken[0]))),
         recipes=_recipes(results),
         environment=_environment(results),
         version=metadata.version("mtbert"),
     )
     files.write_text(out / REPORT_FILE, page)
-    return found
+    return out / REPORT_FILE
+
+
+def _policy(style: str, scripts: Sequence[str]) -> str:
+    """Returns the content security policy of the page: it may run its own scripts and request nothing."""
+
+    def digests(texts: Sequence[str]) -> str:
+        found = (base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in texts)
+        return " ".join(f"'sha256-{digest}'" for digest in found)
+
+    return (
+        f"default-src 'none'; img-src data:; style-src {digests([style])}; script-src {digests(scripts)}; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+    )
+
+
+def _printable(value: object) -> object:
+    """Returns what the template prints for a value: a text with its control characters escaped."""
+    return clean(value, lines=True) if type(value) is str else value
 
 
 def undefined_metrics(results: Results) -> list[str]:
@@ -78,127 +170,43 @@ def undefined_metrics(results: Results) -> list[str]:
     return list(dict.fromkeys(filter(None, found)))
 
 
-def conclusion(results: Results, summary: Summary) -> str:
-    """Returns a few plain sentences that state the result of the study or run."""
-    against = _against(summary)
-    compared = summary.comparisons[against]
-    judged = {row: main for row, by_score in compared.items() if (main := _main(summary, by_score)) is not None}
-    if not judged:
-        return _one_row(results, summary)
-    number = len(judged)
-    if against == "control":
-        other, was = "its control", f"{count(number, 'technique')} {_were(number)} judged by {summary.main}"
-        verbs = {"better": ("helps", "help"), "worse": ("hurts", "hurt")}
-        verbs["unclear"] = ("shows no clear effect", "show no clear effect")
-    else:
-        other = results.outline.reference
-        was = f"{count(number, 'row')} {_were(number)} compared with {other} by {summary.main}"
-        verbs = {verdict: (f"is {verdict}", f"are {verdict}") for verdict in ("better", "worse")}
-        verbs["unclear"] = ("is not clearly different", "are not clearly different")
-    said = []
-    for verdict, (one, several) in verbs.items():
-        rows = [row for row, comparison in judged.items() if comparison.verdict == verdict]
-        said.append(f"{len(rows)} {one if len(rows) == 1 else several} ({few(rows, 5)})" if rows else f"none {one}")
-    sentences = [f"{was}: {said[0]}, {said[1]}, and {said[2]}."]
-    left = len(compared) - number
-    if left:
-        has = "has" if left == 1 else "have"
-        sentences.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
-    single = sum(comparison.difference.seeds == 1 for comparison in judged.values())
-    if single:
-        with_one = f"{single} of these comparisons {'has' if single == 1 else 'have'} one seed"
-        sentences.append(f"{with_one}, which compares two runs and says little about the technique.")
-    least = summary.detectable(against, summary.main)
-    if least is not None:
-        sentences.append(
-            f"A study like this one finds a true difference of {least:.3f} four times out of five; it may well miss a "
-            "smaller one."
-        )
-    return " ".join(sentences)
-
-
-def _were(number: int) -> str:
-    return "was" if number == 1 else "were"
-
-
-def _one_row(results: Results, summary: Summary) -> str:
-    """Returns a few sentences about the scores of one recipe of a study in which no two recipes can be compared.
-
-    This is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
-    """
-    row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
-    scores = summary.rows[row].scores
-    if not scores:
-        return "No task was scored."
-    score = summary.main if summary.main in scores else next(iter(scores))
-    low, high = scores[score].interval
-    sentences = [
-        f"{row} has {score} {scores[score].mean:.4f} on dev, with a 95% interval from {low:.4f} to {high:.4f}.",
-        f"The best constant answer would have {summary.baseline[score]:.4f}.",
-    ]
-    first = next(iter(results.runs[row].values()))
-    if first.step is not None:
-        sentences.append(f"The scores are those of best/, the model after step {first.step}, which predicts.")
-    if first.newest is not None:
-        sentences.append(f"{first.newest}.")
-    return " ".join(sentences)
-
-
-def _against(summary: Summary) -> Against:
-    """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
-
-    This is ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
-    """
-    return "control" if summary.comparisons["control"] else "reference"
-
-
-def _main(summary: Summary, by_score: Mapping[str, Comparison]) -> Comparison | None:
-    score = summary.judged_by(by_score)
-    return None if score is None else by_score[score]
-
-
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
     """Returns the findings at the top of the report: one for each recipe of the study that is compared with another.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """
-    found = []
-    for row, by_score in summary.comparisons[_against(summary)].items():
-        main = _main(summary, by_score)
-        if main is not None:
-            found.append(
-                {
-                    "row": row + summary.collapse_mark(row),
-                    "other": main.other + summary.collapse_mark(main.other),
-                    "seeds": main.difference.seeds,
-                    "verdict": main.verdict,
-                    "said": VERDICTS[main.verdict],
-                    "by": summary.judged_by(by_score),
-                    "main": _with_interval(main),
-                    "p": tables.p_value(main.corrected),
-                    "tasks": [
-                        (_with_interval(by_score[name]), by_score[name].verdict) if name in by_score else ("", "")
-                        for name in summary.main_first[1:]
-                    ],
-                    "order": (main.verdict == "unclear", -main.difference.mean),
-                }
-            )
-    return sorted(found, key=lambda line: line["order"])
+    against = shown_against(summary)
+    found: list[Mapping[str, Any]] = []
+    for row, (score, main) in judged_rows(summary, against).items():
+        by_score = summary.comparisons[against][row]
+        found.append(
+            {
+                "row": row + summary.collapse_mark(row),
+                "other": main.other + summary.collapse_mark(main.other),
+                "seeds": main.difference.seeds,
+                "verdict": main.verdict,
+                "said": VERDICTS[against][main.verdict],
+                "by": score,
+                "main": _with_interval(main),
+                "p": tables.p_value(main.corrected),
+                "tasks": [
+                    (_with_interval(by_score[name]), by_score[name].verdict) if name in by_score else ("", "")
+                    for name in summary.main_first[1:]
+                ],
+            }
+        )
+    return found
 
 
 def _with_interval(comparison: Comparison) -> str:
     low, high = comparison.difference.interval
-    return f"{comparison.difference.mean:+.3f} [{low:+.3f}, {high:+.3f}]"
+    return f"{signed(comparison.difference.mean)} [{signed(low)}, {signed(high)}]"
 
 
 def _unfinished(results: Results) -> list[str]:
     """Returns a list with one warning if some runs have not ended, and otherwise an empty list."""
     ended = sum(len(by_seed) for by_seed in results.runs.values())
     return [] if results.complete else [f"Only {ended} of {ended + len(results.missing)} runs have ended."]
-
-
-def _picture(svg: Path) -> str:
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode("ascii")
 
 
 def _json(value: Mapping[str, Any]) -> str:

@@ -12,13 +12,12 @@ from mtbert.answers.measures_of_sets import average_precisions, by_label
 from mtbert.batch import Floats, Rows
 from mtbert.messages import LONGEST, clean
 from mtbert.ragged import all_values
-from mtbert.studying.drawing import Drawn, best_beside_reference, cut_label, grid_of_panels
+from mtbert.studying.charts import Chart, Matrix, best_beside_reference
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.summary import Summary
 from mtbert.studying.text_table import TextTable
 
 MOST_LABELS = 30  # labels in a table or a figure; of more labels, the commonest are shown
-WITH_NUMBERS = 12  # most labels of a figure with numbers
 
 
 def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
@@ -49,8 +48,8 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
         )
 
 
-def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
-    """Plots how often two labels occur together, for each task whose labels are sets.
+def co_occurrence(results: Results, summary: Summary) -> Iterator[Chart]:
+    """Draws how often two labels occur together, for each task whose labels are sets.
 
     The figure compares the labels of dev with the answers of two recipes of the study, over all seeds: the reference
     recipe and the best recipe.
@@ -65,29 +64,16 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Drawn]:
             matrices[f"answers of {row}"] = shares_together(
                 np.concatenate(decided), np.tile(known_BK, (len(decided), 1))
             )
-        names = [cut_label((dev.task.labels or ())[k]) for k in listed]
-        size = max(0.42 if len(names) <= WITH_NUMBERS else 0.16, 1.6 / len(names)) * len(names)
-        figure, axes = grid_of_panels(1, len(matrices), size + 0.4, size + 1.1, sharey=True)
-        for ax, (title, shares_KK) in zip(axes[0], matrices.items(), strict=True):
-            ax.patch.set(hatch="////", edgecolor="#bbbbbb", linewidth=0)  # seen where there is no share
-            ax.imshow(np.ma.masked_invalid(shares_KK), cmap="Greys", vmin=0, vmax=1)
-            if len(names) <= WITH_NUMBERS:
-                for (i, j), share in np.ndenumerate(shares_KK):
-                    if not np.isnan(share):
-                        ink = "w" if share > 0.5 else "k"
-                        ax.text(j, i, f"{share:.0%}", ha="center", va="center", fontsize=7, color=ink)
-            ax.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-            ax.set_yticks(range(len(names)), names, fontsize=7)
-            ax.set_title(title)
-            ax.set_xlabel("also has")
-        axes[0][0].set_ylabel("an example that has")
+        names = tuple((dev.task.labels or ())[k] for k in listed)
         few = "" if len(listed) == labels_BK.shape[1] else f" the {len(listed)} commonest labels of"
-        yield Drawn(
+        yield Chart(
             f"together-{dev.task.name}",
             f"Labels that occur together: {dev.task.name}",
             f"For{few} {dev.task.name}: of the dev examples with one label, the shares that also have another, in the "
-            f"labels and in the answers of all seeds: {' and '.join(rows)}. Hatched: no example has the first label.",
-            figure,
+            f"labels and in the answers of all seeds: {' and '.join(rows)}, in percent. "
+            "Without a number: no example has the first label.",
+            "errors",
+            [Matrix(title, names, shares_KK, "has", "also has") for title, shares_KK in matrices.items()],
         )
 
 

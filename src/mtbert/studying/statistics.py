@@ -41,6 +41,7 @@ class Estimate:
     se: float  # of the mean, over seeds and examples; for one seed over examples alone
     df: float  # degrees of freedom of se
     seeds: int
+    of_examples: float = 0.0  # the part of the squared se that comes from the choice of the examples
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -106,14 +107,14 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     mean = float(scores_S.mean())
     of_mean = float(resampled_RS.mean(1).var(ddof=1))
     if seeds == 1:
-        return Estimate(mean, math.nan, math.sqrt(of_mean), math.inf, 1)
+        return Estimate(mean, math.nan, math.sqrt(of_mean), math.inf, 1, of_mean)
     of_each = float(resampled_RS.var(0, ddof=1).mean())
     interaction = max(0.0, of_each - of_mean) * seeds / (seeds - 1)
     between = float(scores_S.var(ddof=1))
     bound = between * (seeds - 1) / float(stats.chi2.ppf(1 - SURE, seeds - 1))
     variance, most = (of_mean + max(0.0, x - interaction) / seeds for x in (between, bound))
     df = most**2 / ((bound / seeds) ** 2 / (seeds - 1)) if between > 0 else math.inf
-    return Estimate(mean, math.sqrt(between), math.sqrt(variance), df, seeds)
+    return Estimate(mean, math.sqrt(between), math.sqrt(variance), df, seeds, of_mean)
 
 
 def holm(p_T: Sequence[float]) -> list[float]:

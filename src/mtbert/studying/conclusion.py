@@ -1,0 +1,298 @@
+"""The words at the top of a report: its result in a sentence or two, what limits it, and what to do next."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtbert.messages import count, few
+from mtbert.studying.charts import signed
+from mtbert.studying.errors import Errors
+from mtbert.studying.results import EndedRun, Results
+from mtbert.studying.statistics import Estimate
+from mtbert.studying.summary import Against, Comparison, Summary, Verdict
+
+MOST_NAMES = 5  # recipes that a sentence names
+
+_Judged = Mapping[str, tuple[str, Comparison]]  # by row: the deciding score, and the difference in it
+
+
+@dataclass(frozen=True)
+class Conclusion:
+    """The words at the top of a report.
+
+    Attributes:
+        headline: The result in one or two plain sentences.
+        limits: Sentences that say how far the result can be trusted.
+        steps: What the reader should do next, the most urgent first.
+    """
+
+    headline: str
+    limits: tuple[str, ...]
+    steps: tuple[str, ...]
+
+
+def conclude(results: Results, summary: Summary, errors: Errors) -> Conclusion:
+    """Returns the words at the top of the report of a study or of a single run."""
+    against = shown_against(summary)
+    judged = judged_rows(summary, against)
+    if not judged:
+        return _scores_of_one(results, summary, errors)
+    return Conclusion(
+        _headline(results, judged, against),
+        tuple(_limits(results, summary, judged, against)),
+        tuple(_study_steps(results, summary, errors, judged, against)),
+    )
+
+
+def shown_against(summary: Summary) -> Against:
+    """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
+
+    This is ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
+    """
+    return "control" if summary.comparisons["control"] else "reference"
+
+
+def judged_rows(summary: Summary, against: Against) -> dict[str, tuple[str, Comparison]]:
+    """Returns a dict from each judged recipe of the study to a pair: the deciding score, and the difference in it.
+
+    Clear effects come before unclear ones; in both groups, the largest improvement comes first.
+    """
+    found = {
+        row: (score, by_score[score])
+        for row, by_score in summary.comparisons[against].items()
+        if (score := summary.judged_by(by_score)) is not None
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[1][1].verdict == "unclear", -item[1][1].difference.mean)))
+
+
+def _headline(results: Results, judged: _Judged, against: Against) -> str:
+    """Returns sentences such as ``1 of 2 techniques helps: a (+0.020). The other shows no clear effect.``"""
+    number, by = len(judged), {verdict: _named(judged, verdict) for verdict in ("better", "worse", "unclear")}
+    better, worse, unclear = by["better"], by["worse"], by["unclear"]
+    reference = results.outline.reference
+    if against == "control":
+        noun, verbs = "technique", {"better": ("helps", "help"), "worse": ("hurts", "hurt")}
+        none, nothing = "is proven to help", "is proven to help or to hurt"
+        other = ("shows no clear effect", "show no clear effect")
+    else:
+        noun = "recipe"
+        verbs = {v: (f"is {v} than {reference}", f"are {v} than {reference}") for v in ("better", "worse")}
+        none, nothing = f"is proven better than {reference}", f"is proven better or worse than {reference}"
+        other = ("is not clearly different", "are not clearly different")
+    if number == 1:
+        ((row, (score, one)),) = judged.items()
+        if one.verdict == "unclear":
+            return f"{row} {nothing.replace('is proven', 'is not proven')}."
+        return f"{row} {verbs[one.verdict][0]}: {signed(one.difference.mean)} in {score}."
+    if len(unclear) == number:
+        return f"None of the {number} {noun}s {nothing}."
+    said = []
+    if better:
+        said.append(f"{len(better)} of {number} {noun}s {_verb(better, verbs['better'])}: {_list(better)}.")
+    else:
+        said.append(f"None of the {number} {noun}s {none}.")
+    if worse:
+        said.append(f"{len(worse)} {_verb(worse, verbs['worse'])}: {_list(worse)}.")
+    if unclear:
+        said.append(f"The other{'' if len(unclear) == 1 else f' {len(unclear)}'} {_verb(unclear, other)}.")
+    return " ".join(said)
+
+
+def _named(judged: _Judged, verdict: Verdict) -> list[str]:
+    return [f"{row} ({signed(one.difference.mean)})" for row, (_, one) in judged.items() if one.verdict == verdict]
+
+
+def _verb(items: Sequence[str], forms: tuple[str, str]) -> str:
+    return forms[len(items) > 1]
+
+
+def _list(items: Sequence[str]) -> str:
+    if len(items) > MOST_NAMES:
+        return few(items, MOST_NAMES)
+    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
+
+
+def _limits(results: Results, summary: Summary, judged: _Judged, against: Against) -> list[str]:
+    scores = dict.fromkeys(score for score, _ in judged.values())
+    tasks = len([name for name in summary.baseline if name in results.dev])
+    said = []
+    if list(scores) == [summary.main] and summary.main not in results.dev:
+        said.append(
+            f"The numbers are differences in {summary.main}, the mean score over {count(tasks, 'task')}, on dev."
+        )
+    elif len(scores) == 1:
+        said.append(f"The numbers are differences in the score of {next(iter(scores))} on dev.")
+    else:
+        said.append("Each recipe is judged by the score that it shares with the other recipe, on dev.")
+    seeds = sorted({one.difference.seeds for _, one in judged.values()})
+    least = [x for score in scores if (x := summary.detectable(against, score)) is not None]
+    if least:
+        size = f"{min(least):.3f}" + (f" to {max(least):.3f}, depending on the score," if len(least) > 1 else "")
+        said.append(
+            f"With {_seeds(seeds)}, a study like this one finds a true difference of {size} four times out of five. A "
+            "smaller one is easily missed."
+        )
+    single = sum(one.difference.seeds == 1 for _, one in judged.values())
+    if single:
+        has = "has" if single == 1 else "have"
+        said.append(
+            f"{count(single, 'comparison')} {has} one seed, which compares two runs and says little about the "
+            f"{'technique' if against == 'control' else 'recipe'}."
+        )
+    left = len(summary.comparisons[against]) - len(judged)
+    if left:
+        other = "its control" if against == "control" else results.outline.reference
+        has = "has" if left == 1 else "have"
+        said.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
+    return said
+
+
+def _seeds(found: Sequence[int]) -> str:
+    return count(found[0], "seed") if len(found) == 1 else f"{found[0]} to {found[-1]} seeds"
+
+
+def _study_steps(results: Results, summary: Summary, errors: Errors, judged: _Judged, against: Against) -> list[str]:
+    steps = []
+    if results.missing:
+        every = len(results.missing) + sum(map(len, results.runs.values()))
+        are = "has" if len(results.missing) == 1 else "have"
+        steps.append(
+            f"Finish the study: {len(results.missing)} of {count(every, 'run')} {are} not ended. Run the same mtbert "
+            "study command again."
+        )
+    steps += _collapses(summary)
+    taken = recipe_to_take(results, summary)
+    if taken is not None:
+        steps.append(_advice(results, summary, *taken))
+        steps += [
+            f"Where only {score} matters, take {row}: it is clearly better there ({signed(one.difference.mean)})."
+            for row, (score, one) in judged.items()
+            if score != summary.main and one.verdict == "better" and one.other == taken[0]
+        ]
+    unclear = [one.difference for _, one in judged.values() if one.verdict == "unclear"]
+    if unclear:
+        steps.append(_more(unclear, summary.detectable(against, summary.main)))
+    steps += _errors_to_read(errors, results.outline.reference if taken is None else taken[0])
+    return steps
+
+
+def recipe_to_take(results: Results, summary: Summary) -> tuple[str, str] | None:
+    """Returns a pair of recipes of the study: the one to take, and the one with the highest mean of the main score.
+
+    The recipe to take is the best of those that are clearly better than the reference recipe. If there are none, it is
+    the reference recipe. Returns None if the reference recipe has no score.
+    """
+    known = {row: s.scores[summary.main].mean for row, s in summary.rows.items() if summary.main in s.scores}
+    reference = results.outline.reference
+    if reference not in known:
+        return None
+    clear = [
+        row
+        for row, by_score in summary.comparisons["reference"].items()
+        if row in known and summary.main in by_score and by_score[summary.main].verdict == "better"
+    ]
+    return max(clear or [reference], key=lambda row: known[row]), max(known, key=lambda row: known[row])
+
+
+def _advice(results: Results, summary: Summary, take: str, highest: str) -> str:
+    reference, main = results.outline.reference, summary.main
+    if take != reference:
+        low, high = summary.comparisons["reference"][take][main].difference.interval
+        said = f"Take {take}: it is clearly better than {reference} ({signed(low)} to {signed(high)} in {main})."
+        return (
+            said + " It was chosen by its dev score, so score it once on test files: mtbert report STUDY --row --test."
+        )
+    said = f"Keep {reference}: no other recipe is clearly better."
+    if highest != reference:
+        said += f" {highest} has the highest mean, but chance alone could explain that."
+    return said
+
+
+def _more(unclear: Sequence[Estimate], least: float | None) -> str:
+    """Returns advice on whether more seeds or more dev examples would make the unclear comparisons clearer.
+
+    ``least`` is the smallest difference in the main score that the study can be expected to find, if it has one.
+    """
+    varied = [one for one in unclear if one.se > 0]
+    if not varied:
+        return "Look at the recipes: those without a clear effect give exactly the answers of the other recipe."
+    if any(one.seeds == 1 for one in varied):
+        return "Run more seeds, three at least: with one seed, the chance between runs is not measured."
+    share = float(np.median([min(1.0, one.of_examples / one.se**2) for one in varied]))
+    if share > 0.5:
+        return (
+            f"Get more dev examples if a smaller difference matters: {share:.0%} of the uncertainty comes from their "
+            "number. More seeds would help little."
+        )
+    seeds = max(one.seeds for one in varied)
+    said = f"Run more seeds if a smaller difference matters: {1 - share:.0%} of the uncertainty comes from the seeds."
+    if least is None:
+        return said
+    finer = least * float(np.sqrt(share + (1 - share) / 2))
+    return f"{said} With {2 * seeds} seeds, a difference of about {finer:.3f} would be found."
+
+
+def _collapses(summary: Summary) -> list[str]:
+    found = [row + mark for row in summary.rows if (mark := summary.collapse_mark(row))]
+    if not found:
+        return []
+    return [
+        f"Find out why some runs give nearly the same answer to everything: {few(found, MOST_NAMES)}. A lower train.lr "
+        "often helps; mtbert data check shows the labels."
+    ]
+
+
+def _errors_to_read(errors: Errors, row: str) -> list[str]:
+    worst = errors.most_wrong(row)
+    if worst is None:
+        return []
+    task, share, pair = worst
+    said = f"Read the errors of {task} first: {share:.0%} of the answers of {row} are wrong there"
+    return [said + (f", most often {pair[1]} where the label is {pair[0]}." if pair is not None else ".")]
+
+
+def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclusion:
+    """Returns the words about one recipe of a study in which no two recipes can be compared.
+
+    This is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
+    """
+    row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
+    scores = summary.rows[row].scores
+    if not scores:
+        return Conclusion("No task was scored.", (), ())
+    score = summary.main if summary.main in scores else next(iter(scores))
+    mean, (low, high) = scores[score].mean, scores[score].interval
+    what = score if score in results.dev else f"{score}, the mean over {count(len(scores) - 1, 'task')}"
+    headline = f"{row} scores {mean:.3f} on dev ({what}). Giving always the same answer would score "
+    headline += f"{summary.baseline[score]:.3f}."
+    tasks = [name for name in scores if name in results.dev]
+    doubtful = [name for name in tasks if scores[name].interval[0] <= summary.baseline[name]]
+    limits = [f"The 95% interval of {score} is {low:.3f} to {high:.3f}."]
+    if doubtful:
+        limits.append(f"Not clearly better than the best constant answer: {few(doubtful)}.")
+    elif len(tasks) > 1:
+        limits.append("Every task is clearly better than its best constant answer.")
+    first = next(iter(results.runs[row].values()))
+    if first.step is not None:
+        limits.append(f"The scores are those of best/, the model after step {first.step}, which predicts.")
+    if first.newest is not None:
+        limits.append(f"{first.newest}.")
+    steps = _collapses(summary)
+    if doubtful and not steps:
+        steps.append(f"Check the labels of {few(doubtful)} (mtbert data check), or train longer.")
+    steps += [*_still_rising(first), *_errors_to_read(errors, row)]
+    if len(results.runs[row]) == 1:
+        steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
+    return Conclusion(headline, tuple(limits), tuple(steps))
+
+
+def _still_rising(run: EndedRun) -> list[str]:
+    """Returns advice to train longer if the last evaluation of the run is its best one, and there was more than one."""
+    scored = [line["step"] for line in run.steps if "evaluation" in line]
+    if len(scored) < 2 or run.step != scored[-1]:
+        return []
+    epochs = run.recipe.train.epochs
+    return [
+        f"Train longer: the last evaluation was the best one. mtbert train --resume RUN --epochs {2 * epochs} goes on."
+    ]
