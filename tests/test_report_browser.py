@@ -210,7 +210,7 @@ def test_the_cells_of_a_matrix_are_reached_with_the_arrow_keys(opened: Any):
 
 
 def test_everything_can_be_reached_with_tab(opened: Any):
-    wanted = "select:enabled, input, #browser th button, nav a, main > .scroll, .browser > .scroll, .plot .mark[tabindex='0']"
+    wanted = "select:enabled, input, #browser th button, nav a, main > .scroll, .plot .mark[tabindex='0']"
     find = f"[...document.querySelectorAll({wanted!r})].filter(e => e.checkVisibility())"
     names = opened.evaluate(f"{find}.map(e => e.dataset.test = Math.random().toString())")
     opened.locator("h1").click()
@@ -218,11 +218,7 @@ def test_everything_can_be_reached_with_tab(opened: Any):
     for _ in range(len(names) + 120):
         opened.keyboard.press("Tab")
         reached.add(opened.evaluate("document.activeElement.dataset.test"))
-    missed = [
-        opened.locator(f"[data-test='{name}']").evaluate("e => e.outerHTML.slice(0, 200)")
-        for name in set(names) - reached
-    ]
-    assert missed == []
+    assert set(names) <= reached
 
 
 def test_the_page_can_be_read_without_a_script(browser: Any, page: Path):

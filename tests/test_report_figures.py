@@ -11,9 +11,9 @@ import toy_report
 
 from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
-from mtbert.studying import figures
+from mtbert.studying import figures, learning
 from mtbert.studying.charts import WINDOWS, Chart, windows
-from mtbert.studying.drawing import draw, write_figure
+from mtbert.studying.drawing import figure_of, write_figure
 from mtbert.studying.errors import Errors, Judged
 from mtbert.studying.reliability import reliability_charts
 from mtbert.studying.results import EndedRun, Results
@@ -49,7 +49,7 @@ def test_losses_of_a_step_are_summed_by_task_and_averaged_in_windows(results: Re
             {"step": 3, "evaluation": {}},
         ],
     )
-    assert figures._losses(run, "sst") == [(1, 1.5), (3, 2.0)]
+    assert learning._losses(run, "sst") == [(1, 1.5), (3, 2.0)]
     x_W, y_W = windows([(step, float(step)) for step in range(1, 2 * WINDOWS + 1)])
     assert len(x_W) == WINDOWS
     assert (x_W[0], y_W[-1]) == (1.5, 2 * WINDOWS - 0.5)
@@ -65,8 +65,8 @@ def test_dev_scores_are_drawn_where_dev_was_scored_on_the_way(results: Results):
         for row, by in results.runs.items()
     }
     summary = summarise(results)
-    assert [chart.name for chart in figures.learning(results, summary)] == ["losses"]
-    drawn = list(figures.learning(replace(results, runs=on_the_way), summary))
+    assert [chart.name for chart in learning.learning(results, summary)] == ["losses"]
+    drawn = list(learning.learning(replace(results, runs=on_the_way), summary))
     assert [chart.name for chart in drawn] == ["learning", "losses"]
     assert drawn[0].legend == ("plain", "strong", "same")
     panel = drawn[0].panels[0]
@@ -80,7 +80,7 @@ def test_a_single_run_shows_each_loss_of_a_task_and_its_learning_rate(results: R
     run = replace(results.runs["plain"][0], steps=steps)
     outline = results.outline.model_copy(update={"rows": {"plain": None}, "seeds": (0,)})
     one = replace(results, outline=outline, runs={"plain": {0: run}})
-    losses, steps_taken = (next(draw(one, summarise(one))) for draw in (figures.learning, figures.step_sizes))
+    losses, steps_taken = (next(draw(one, summarise(one))) for draw in (learning.learning, learning.step_sizes))
     ((ce, oll),) = (panel.curves for panel in losses.panels)
     assert (ce.name, list(ce.y_P), oll.name, list(oll.y_P)) == ("ce", [0.25, 0.5], "oll", [1, 1])
     assert [list(panel.curves[0].y_P) for panel in steps_taken.panels] == [[0.125, 0.25], [2, 2]]
@@ -95,7 +95,7 @@ def test_intervals_of_the_effects_are_those_of_the_summary(results: Results):
     for line in lines:
         found = summary.comparisons["control"][line.name]["overall"].difference
         assert (line.value, (line.low, line.high)) == (found.mean, found.interval)
-    axes = draw(drawn).axes[0]
+    axes = figure_of(drawn).axes[0]
     assert list(axes.lines[1].get_xdata()) == [lines[0].low, lines[0].high]
     assert (axes.lines[2].get_marker(), axes.lines[4].get_marker()) == ("^", "o")
 
@@ -135,9 +135,9 @@ def test_conflict_is_drawn_from_cosines_alone(results: Results):
     run = results.runs["strong"][0]
     logged = [(line["step"], line["diagnostics"]["cos(a, b)"]) for line in run.steps if "diagnostics" in line]
     assert len(logged) > 1
-    assert figures._cosines(run) == {"cos(a, b)": logged}
-    assert figures._cosines(results.runs["plain"][0]) == {}
-    (drawn,) = figures.conflict(results, summarise(results))
+    assert learning._cosines(run) == {"cos(a, b)": logged}
+    assert learning._cosines(results.runs["plain"][0]) == {}
+    (drawn,) = learning.conflict(results, summarise(results))
     ((panel,), (curve,)) = (drawn.panels, drawn.panels[0].curves)
     assert list(curve.y_P) == pytest.approx(windows(logged)[1])
     assert panel.level == ("no conflict", 0.0)
@@ -215,5 +215,5 @@ def test_a_task_that_only_cosines_answer_is_said_to_have_no_reliability_picture(
 
 
 def test_sampling_is_drawn_only_where_steps_take_one_task(results: Results):
-    assert set(figures._taken(results.runs["plain"][0])) == set(results.dev)
-    assert figures._taken(results.runs["strong"][0]) == {}
+    assert set(learning._taken(results.runs["plain"][0])) == set(results.dev)
+    assert learning._taken(results.runs["strong"][0]) == {}

@@ -78,7 +78,7 @@ def test_the_report_has_the_table_and_the_figure_and_classes_have_neither(result
 
 def test_the_figure_shows_the_labels_and_the_answers_of_the_shown_rows(results: Results):
     (drawn,) = co_occurrence(results, summarise(results))
-    labels, answers = drawn.panels
+    labels, answers = drawn.panels[:2]
     assert (labels.title, answers.title) == ("labels", "answers of bce")
     labels_BK = results.dev["topics"].labels
     known_BK = ~np.isnan(labels_BK)

@@ -139,15 +139,15 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     raise AssertionError(f"no scale from {low} to {high}")
 
 
-def ends(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
+def scale_ends(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
     """Returns the lowest and the highest finite value, moved apart by the share ``room`` of their distance.
 
     If there is no finite value, returns (0, 1). If all are equal, the ends are moved by half of the value or, if it is
     0, by 1.
 
-    >>> ends([1.0, 2.0, float("nan")], room=0.5)
+    >>> scale_ends([1.0, 2.0, float("nan")], room=0.5)
     (0.5, 2.5)
-    >>> ends([3.0])
+    >>> scale_ends([3.0])
     (1.5, 4.5)
     """
     known = [value for value in values if math.isfinite(value)]

@@ -32,12 +32,12 @@ GREY = "#999999"
 def write_figure(chart: Chart, folder: Path) -> None:
     """Writes ``NAME.png`` and ``NAME.svg`` into ``folder``. Drawing the same chart again gives identical files."""
     with _in_style():
-        figure = draw(chart)
+        figure = figure_of(chart)
         figure.savefig(folder / f"{chart.name}.png", dpi=150, metadata={"Software": None})
         figure.savefig(folder / f"{chart.name}.svg", metadata={"Date": None, "Creator": None})
 
 
-def draw(chart: Chart) -> Figure:
+def figure_of(chart: Chart) -> Figure:
     """Returns a figure of a chart, with one pair of axes for each panel."""
     across, width, height, share = _layout(chart.panels)
     down = -(-len(chart.panels) // across)

@@ -24,7 +24,7 @@ from mtbert.studying.type_tables import type_tables
 WORST = 30  # examples of each row and task that the report shows
 CHANGED = 15  # further examples that a row fixes, and as many that it breaks
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # edges of the bins of lexical overlap
-LONGEST_TEXT = 5000  # characters of a text that the report shows
+MOST_CHARACTERS = 5000  # characters of a text that the report shows
 WORD = re.compile(r"\w+")
 
 
@@ -262,8 +262,8 @@ class Errors:
 
 def _readable(text: str) -> str:
     """Returns a text of the data as the page shows it: not too long, and with every control character escaped."""
-    more = len(text) - LONGEST_TEXT
-    return clean(text[:LONGEST_TEXT], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
+    more = len(text) - MOST_CHARACTERS
+    return clean(text[:MOST_CHARACTERS], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
 
 
 def _number(value: float) -> float | None:

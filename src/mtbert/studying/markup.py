@@ -21,7 +21,7 @@ from mtbert.studying.charts import (
     Interval,
     Intervals,
     Matrix,
-    ends,
+    scale_ends,
     short,
     signed,
     ticks,
@@ -65,7 +65,7 @@ def _panel(panel: Intervals | Curves | Matrix) -> Markup:
 
 def _intervals(panel: Intervals) -> Markup:
     values = [x for line in panel.lines for x in (line.low, line.high, line.value, line.beside) if x is not None]
-    low, high = ends([*values, *([] if panel.zero is None else [panel.zero])])
+    low, high = scale_ends([*values, *([] if panel.zero is None else [panel.zero])])
 
     def at(value: float) -> str:
         return _percent((value - low) / (high - low))
@@ -176,10 +176,10 @@ def _ends(panel: Curves) -> tuple[tuple[float, float], tuple[float, float]]:
     xs = [float(x) for curve in panel.curves for x in curve.x_P]
     ys = [float(y) for curve in panel.curves for y in curve.y_P]
     if panel.diagonal:
-        both = ends([*xs, *ys])
+        both = scale_ends([*xs, *ys])
         return both, both
     ys += [] if panel.level is None else [panel.level[1]]
-    return panel.across or ends(xs, 0.0 if len(set(xs)) > 1 else 0.05), panel.up or ends(ys)
+    return panel.across or scale_ends(xs, 0.0 if len(set(xs)) > 1 else 0.05), panel.up or scale_ends(ys)
 
 
 def _radii(curve: Curve) -> list[float]:
