@@ -1,18 +1,13 @@
 """The commands of the command line: what they write, and the one line that a mistake prints."""
 
 import json
-import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import torch
 from commands import with_own_data
-from typer.testing import CliRunner
 
-from mtbert import cli, locks
+from mtbert import locks
 from mtbert.recipe.files import load_recipe, shipped_recipes
 from mtbert.recipe.settings import Recipe
 
@@ -52,32 +47,6 @@ def test_data_check_exits_with_2_on_an_error_and_on_a_warning_only_with_strict(t
     assert mtbert("data", "check", toy / "toy.yaml", *clean).code == 0
     assert "gone.csv" in mtbert("data", "check", toy / "toy.yaml", "--set", "tasks.sst.train=gone.csv").mistake
     assert "model.freeze: 9" in mtbert("data", "check", toy / "toy.yaml", "--set", "model.freeze=9").mistake
-
-
-# Help --------------------------------------------------------------------------------------------
-
-
-def test_help_needs_no_torch():
-    code = (
-        "import sys, mtbert.cli\nsys.argv = ['mtbert', '--help']\ntry: mtbert.cli.main()\nexcept SystemExit: pass\n"
-        "print(sorted({'torch', 'datasets', 'numpy', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "mtbert train demo" in done.stdout
-    assert done.stderr.strip() == "[]"
-
-
-@pytest.mark.parametrize(
-    "command",
-    ["train", "evaluate", "predict", "study", "tune", "recipe show", "recipe list", "recipe schema", "data check"],
-)
-def test_the_help_of_a_command_has_an_example(command):
-    done = CliRunner().invoke(cli.app, [*command.split(), "--help"])
-    assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output, re.MULTILINE)
-
-
-def test_the_help_of_tune_names_the_extra_that_it_needs():
-    assert "'mtbert[tune]'" in CliRunner().invoke(cli.app, ["tune", "--help"]).output
 
 
 # Mistakes ----------------------------------------------------------------------------------------
@@ -195,41 +164,6 @@ def test_a_damaged_state_is_named(mtbert, run_copy, file, content):
     done = mtbert("train", "--resume", run_copy)
     assert done.code == 2
     assert str(path) in done.err.splitlines()[-1]
-
-
-def test_the_error_of_a_bug_is_not_hidden(monkeypatch):
-    def bug(**_: object) -> None:
-        raise KeyError("bug")
-
-    monkeypatch.setattr(cli, "app", bug)
-    with pytest.raises(KeyError):
-        cli.main()
-
-
-def test_too_little_memory_is_one_line(monkeypatch, capsys):
-    def fail(**_: object) -> None:
-        torch.empty(2**60)
-
-    monkeypatch.setattr(cli, "app", fail)
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert end.value.code == 1
-    assert capsys.readouterr().err.startswith("mtbert: out of memory. Set train.token_budget,")
-
-
-@pytest.mark.parametrize(
-    ("error", "code"), [(ValueError("a"), 2), (PermissionError("a"), 2), (FloatingPointError("a"), 1), ("Stopped", 130)]
-)
-def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monkeypatch, capsys):
-    from mtbert.training.signals import Stopped
-
-    def fail(**_: object) -> None:
-        raise Stopped("a") if error == "Stopped" else error
-
-    monkeypatch.setattr(cli, "app", fail)
-    with pytest.raises(SystemExit) as end:
-        cli.main()
-    assert (end.value.code, capsys.readouterr().err) == (code, "mtbert: a\n")
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ SAME_MEANING = {
     *("export", "push", "review", "study", "train", "tune"),  # a command, and the function of Python that does the same
 }
 # Folders with one file per kind of a thing: each file answers the same questions under the same names.
-KINDS = ("src/mtbert/answers/", "src/mtbert/model/families/")
+KINDS = ("src/mtbert/answers/", "src/mtbert/cli/", "src/mtbert/model/families/")
 
 
 def public_names(module: ast.Module) -> Iterator[str]:
@@ -102,9 +102,9 @@ def test_functions_classes_and_constants_count_as_names_and_private_ones_do_not(
     )
     assert list(public_names(module)) == ["A", "b", "C", "E", "g"]
     assert shared_names({"one": module, "two": ast.parse("g = 1; g = 2")}) == {"g": ["one", "two"]}
-    families = {f"{KINDS[1]}{name}.py": ast.parse("def layer(): ...") for name in ("bert", "electra")}
+    families = {f"{KINDS[2]}{name}.py": ast.parse("def layer(): ...") for name in ("bert", "electra")}
     assert shared_names(families) == {}
-    assert shared_names(families | {"other": ast.parse("layer = 1")}) == {"layer": [KINDS[1], "other"]}
+    assert shared_names(families | {"other": ast.parse("layer = 1")}) == {"layer": [KINDS[2], "other"]}
 
 
 def test_an_import_is_renamed_if_its_new_name_is_another():

@@ -1,13 +1,30 @@
-"""The command line, one file per command. Each imports its modules when it runs, so that ``--help`` loads no torch."""
+"""The command line: a file for each command, which holds its options and its help, and calls the code that does it.
 
+Each command imports what it needs when it runs, so that ``--help`` does not load torch.
+"""
+
+from importlib import import_module
 from typing import Annotated
 
 import typer
 
-from mtbert.cli import evaluate, export, predict, push, report, review, serve, study, train, tune
-from mtbert.cli.data import data_app
 from mtbert.cli.exit_codes import run_command
-from mtbert.cli.recipe import recipes_app
+
+# In the order of the help. The file NAME.py has NAME: a function for a command, or a Typer for a group of commands.
+COMMANDS = (
+    "train",
+    "evaluate",
+    "predict",
+    "review",
+    "tune",
+    "study",
+    "report",
+    "recipe",
+    "data",
+    "export",
+    "push",
+    "serve",
+)
 
 app = typer.Typer(
     help="One BERT-family encoder fine-tuned on several sentence tasks at once.\n\n"
@@ -17,22 +34,20 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-# In the order of the help.
-for _command in (
-    train.train,
-    evaluate.evaluate,
-    predict.predict,
-    review.review,
-    tune.tune,
-    study.study,
-    report.report,
-    export.export,
-    push.push,
-    serve.serve,
-):
-    app.command()(_command)
-app.add_typer(recipes_app, name="recipe")
-app.add_typer(data_app, name="data")
+
+
+def _add(name: str) -> None:
+    found = getattr(import_module(f"{__name__}.{name}"), name)
+    if isinstance(found, typer.Typer):
+        app.add_typer(found, name=name)
+    else:
+        alone = typer.Typer()  # a group without a name: Typer would list plain commands before all groups
+        alone.command()(found)
+        app.add_typer(alone)
+
+
+for _name in COMMANDS:
+    _add(_name)
 
 
 def _print_version(wanted: bool) -> None:
@@ -44,7 +59,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def options(
+def _before(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
@@ -53,5 +68,5 @@ def options(
 
 
 def main() -> None:
-    """Runs the command line; :func:`mtbert.cli.exit_codes.run_command` turns failures into messages and exit codes."""
+    """Runs the command line; :func:`run_command` turns failures into messages and exit codes."""
     run_command(app)

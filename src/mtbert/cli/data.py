@@ -7,10 +7,10 @@ import typer
 from mtbert.cli.options import Overrides, RecipeName
 from mtbert.messages import plain_console
 
-data_app = typer.Typer(rich_markup_mode=None, help="Look at data before training.", no_args_is_help=True)
+data = typer.Typer(rich_markup_mode=None, help="Look at data before training.", no_args_is_help=True)
 
 
-@data_app.command("check")
+@data.command("check")
 def check(
     recipe: RecipeName,
     set_: Overrides = None,

@@ -4,10 +4,10 @@ import typer
 
 from mtbert.cli.options import Overrides, RecipeName
 
-recipes_app = typer.Typer(rich_markup_mode=None, help="Look at recipes.", no_args_is_help=True)
+recipe = typer.Typer(rich_markup_mode=None, help="Look at recipes.", no_args_is_help=True)
 
 
-@recipes_app.command("show")
+@recipe.command("show")
 def show(recipe: RecipeName, set_: Overrides = None) -> None:
     """Print a recipe in full: with the recipes that it extends, all defaults, and the changes made by --set.
 
@@ -20,7 +20,7 @@ def show(recipe: RecipeName, set_: Overrides = None) -> None:
     typer.echo(dump_recipe(load_recipe(recipe, set_ or ())), nl=False)
 
 
-@recipes_app.command("list")
+@recipe.command("list")
 def list_() -> None:
     """Print the recipes that come with mtbert, each with a description.
 
@@ -36,7 +36,7 @@ def list_() -> None:
         typer.echo(f"{name:{width}}  {describe(name)}")
 
 
-@recipes_app.command("schema")
+@recipe.command("schema")
 def schema() -> None:
     """Print the JSON Schema of recipe files. An editor can use it to complete and check recipes.
 

@@ -1,0 +1,44 @@
+"""The help of each command, and the list of commands."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from mtbert import cli
+
+
+def test_every_file_of_a_command_is_listed_once():
+    files = {file.stem for file in Path(cli.__file__).parent.glob("*.py")} - {"__init__", "options", "exit_codes"}
+    assert sorted(cli.COMMANDS) == sorted(files)
+
+
+def test_the_help_lists_the_commands_in_the_order_of_the_list():
+    listed = CliRunner().invoke(cli.app, ["--help"]).output.partition("Commands:")[2]
+    assert tuple(line.split()[0] for line in listed.strip().splitlines()) == cli.COMMANDS
+
+
+def test_help_needs_no_torch():
+    code = (
+        "import sys, mtbert.cli\nsys.argv = ['mtbert', '--help']\ntry: mtbert.cli.main()\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'datasets', 'numpy', 'pydantic'} & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "mtbert train demo" in done.stdout
+    assert done.stderr.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train", "evaluate", "predict", "study", "tune", "recipe show", "recipe list", "recipe schema", "data check"],
+)
+def test_the_help_of_a_command_has_an_example(command):
+    done = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output, re.MULTILINE)
+
+
+def test_the_help_of_tune_names_the_extra_that_it_needs():
+    assert "'mtbert[tune]'" in CliRunner().invoke(cli.app, ["tune", "--help"]).output
