@@ -12,9 +12,9 @@ from rich.console import Console
 from toy_parts import ROWS, inputs, parts, read_rows, rows_of, write_rows
 
 from mtbert import locks
+from mtbert.part_share import share_of
 from mtbert.use import making, ray_parts
 from mtbert.use.bulk import find_inputs, score_files
-from mtbert.use.making import PartShare, share_of
 from mtbert.use.part_files import PartFolder
 
 SILENT = Console(quiet=True)
@@ -142,13 +142,6 @@ def test_shares_have_each_part_once(toy, tmp_path):
         made.append(set(parts(out)))
     assert sorted(map(len, (made[0], made[1] - made[0]))) == [4, 5]
     assert parts(out) == parts(whole)
-
-
-@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "٢/٣"])
-def test_a_share_that_does_not_exist_is_refused(text):
-    with pytest.raises(ValueError, match=r"--part must be I/N with I from 1 to N, found "):
-        share_of(text)
-    assert share_of("2/3") == PartShare(1, 3)
 
 
 def test_two_commands_at_once_make_each_part_once(toy, tmp_path):

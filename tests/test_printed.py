@@ -10,10 +10,11 @@ import toy_results
 import toy_study
 from rich.console import Console
 
+from mtbert.json_files import read_settings, write_settings
 from mtbert.studying import tables
 from mtbert.studying.held_out_scores import HeldOutScore, HeldOutScores
 from mtbert.studying.plan import load_study
-from mtbert.studying.results import Results, read_outline, write_outline
+from mtbert.studying.results import Outline, Results, outline_of
 from mtbert.studying.settings import Printed
 from mtbert.studying.summary import summarise
 from mtbert.studying.text_table import TextTable
@@ -126,8 +127,8 @@ def test_a_study_without_printed_numbers_has_no_table_of_them():
 
 def test_the_report_of_a_study_has_the_printed_numbers_of_its_file(tmp_path: Path):
     plan = load_study("quick")
-    write_outline(plan, tmp_path, 1)
-    assert read_outline(tmp_path).printed == plan.printed
+    write_settings(tmp_path / "outline.json", outline_of(plan, 1, []))
+    assert read_settings(tmp_path / "outline.json", Outline, "").printed == plan.printed
 
 
 def test_the_numbers_of_a_row_stand_at_each_point_of_the_grid(folder: Path):

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 from mtbert import cli
 from mtbert.recipe.files import load_recipe
 from mtbert.studying import commands, plan, results, worker
-from mtbert.studying.runs import _room, lay_out, run_recipes
+from mtbert.studying.run_processes import _room
+from mtbert.studying.runs import lay_out, run_recipes
 from mtbert.studying.summary import summarise
 from mtbert.training.signals import Stopped
 
@@ -29,7 +30,7 @@ undrawn = toy_study.undrawn
 
 
 def test_a_study_runs_each_row_with_each_seed_and_keeps_what_it_needs(ended: Path):
-    folders = {p.name for p in (ended / "out/cells").iterdir()}
+    folders = {p.name for p in (ended / "out/cells").iterdir() if p.is_dir()}
     assert folders == {"sum-0", "sum-1", "pcgrad-0", "pcgrad-1"}
     for name in folders:
         made = load_recipe(str(ended / "out/cells" / name / "run/recipe.yaml"))
@@ -205,7 +206,7 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def poll(self) -> None:
             return None
 
-    monkeypatch.setattr("mtbert.studying.runs.psutil.virtual_memory", Memory)
+    monkeypatch.setattr("mtbert.studying.run_processes.psutil.virtual_memory", Memory)
     sizes = iter([2.5, 3.5])
 
     class Process:
@@ -214,7 +215,7 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
         def memory_info(self) -> Running:
             return Running(next(sizes))
 
-    monkeypatch.setattr("mtbert.studying.runs.psutil.Process", Process)
+    monkeypatch.setattr("mtbert.studying.run_processes.psutil.Process", Process)
     assert _room([])
     assert _room([Running(0)])
     assert not _room([Running(0)])
@@ -223,6 +224,6 @@ def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):
 def test_stopping_says_how_many_runs_are_left(folder: Path, monkeypatch: pytest.MonkeyPatch):
     from contextlib import nullcontext
 
-    monkeypatch.setattr("mtbert.studying.runs.signals", lambda: nullcontext(lambda: True))
+    monkeypatch.setattr("mtbert.studying.run_processes.signals", lambda: nullcontext(lambda: True))
     with pytest.raises(Stopped, match="4 of 4 runs to go"):
         commands.run_study(plan.load_study(str(folder / "study.yaml")), folder / "out", 1, SILENT)

@@ -9,7 +9,8 @@ from rich.console import Console
 
 from mtbert.recipe.files import load_recipe
 from mtbert.studying import plan
-from mtbert.studying.runs import RunPlace, _Shown, lay_out, run_all, run_recipes
+from mtbert.studying.run_processes import _Shown, run_all
+from mtbert.studying.runs import RunPlace, lay_out, run_recipes
 
 STUDY = "rows: {sum: toy.yaml, slow: {recipe: toy.yaml, set: [train.lr=1e-6]}}\nseeds: [3, 5]\n"
 
@@ -58,7 +59,7 @@ class Process:
 
     running = most = 0
 
-    def __init__(self, cell: RunPlace) -> None:
+    def __init__(self, cell: RunPlace, held: object) -> None:
         self.cell, self.looks, self.pid, self.stdin = cell, 0, 1, None
         Process.running += 1
         Process.most = max(Process.most, Process.running)
@@ -78,9 +79,9 @@ class Process:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_as_many_workers_run_at_a_time_as_were_asked_for(tmp_path: Path, workers: int, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mtbert.studying.runs.LOOK", 0.0)
-    monkeypatch.setattr("mtbert.studying.runs._room", lambda running: True)
-    monkeypatch.setattr("mtbert.studying.runs._start", Process)
+    monkeypatch.setattr("mtbert.studying.run_processes.LOOK", 0.0)
+    monkeypatch.setattr("mtbert.studying.run_processes._room", lambda running: True)
+    monkeypatch.setattr("mtbert.studying.run_processes._start", Process)
     Process.running = Process.most = 0
     made = {f"r{i}": RunPlace(tmp_path / f"r{i}") for i in range(5)}
     for cell in made.values():

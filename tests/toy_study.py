@@ -23,7 +23,7 @@ seeds: [0, 1]
 def run_here(study: Plan, out: Path) -> None:
     """Carries out a study in this process instead of in worker processes; a run that fails raises its error."""
 
-    def run_all(wanted: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
+    def run_all(wanted: Mapping[str, RunPlace], workers: int, console: Console, *, wait: bool = True) -> dict[str, str]:
         for cell in wanted.values():
             with cell.log.open("a") as log, redirect_stdout(log):
                 worker.work(cell)

@@ -19,7 +19,7 @@ TRIES = 100  # attempts at a lock that other processes keep removing
 
 
 class Held:
-    """A folder that this process has locked. :func:`alone` yields it.
+    """A folder that this process has locked. :func:`alone` yields it, and :func:`claim_folder` returns it.
 
     Attributes:
         folder: The path of the folder, without symbolic links.
@@ -29,6 +29,11 @@ class Held:
         self.folder, self._lasting = folder, lasting
         self._descriptor = descriptor
         self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
+
+    @property
+    def descriptor(self) -> int:
+        """The file descriptor of the lock. A process that inherits it keeps the folder locked until it ends too."""
+        return self._descriptor
 
     def replace(self, fill: Callable[[Path], object]) -> None:
         """Replaces the locked folder with one that ``fill`` writes at a temporary path. The folder stays locked."""
@@ -122,6 +127,78 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
             except (BlockingIOError, PermissionError):  # POSIX allows both errors for a lock that another process holds
                 free = False
         yield free
+    finally:
+        os.close(descriptor)
+
+
+def claim_folder(folder: Path) -> Held | None:
+    """Locks a folder that exists, and returns it; None if another process has locked it.
+
+    The caller must call :meth:`Held.leave`.
+    """
+    try:
+        taken = _lock(folder)
+    except BlockingIOError:
+        taken = None
+    return None if taken is None else Held(folder, taken, (), lasting=True)
+
+
+def is_locked(folder: Path) -> bool:
+    """Returns whether a process has locked ``folder``. Writes nothing."""
+    file = folder / LOCK
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return False
+    try:
+        with files.naming(file):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+class Presence:
+    """The mark of a process that works in a folder beside others. :func:`presence` yields it.
+
+    Two processes must not call :meth:`only` or :meth:`share` at the same time; a lock that all of them take for it
+    ensures this.
+    """
+
+    def __init__(self, file: Path, descriptor: int) -> None:
+        self._file, self._descriptor = file, descriptor
+
+    def only(self) -> bool:
+        """Returns whether no other process is present. If there are others, this process is not present any more."""
+        try:
+            with files.naming(self._file):
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            return False
+        return True
+
+    def share(self) -> None:
+        """Marks this process as present, and lets others be present too."""
+        with files.naming(self._file):
+            fcntl.flock(self._descriptor, fcntl.LOCK_SH)
+
+
+@contextmanager
+def presence(folder: Path) -> Iterator[Presence]:
+    """Yields the mark by which processes see who else works in ``folder``, which is created if it does not exist.
+
+    The mark is set by :meth:`Presence.only` or :meth:`Presence.share`, and removed at the end of the ``with`` block or
+    of the process.
+    """
+    file = folder / LOCK
+    with files.naming(file):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    try:
+        yield Presence(file, descriptor)
     finally:
         os.close(descriptor)
 

@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.messages import count, warn
+from mtbert.json_files import write_settings
+from mtbert.messages import count, few, warn
+from mtbert.part_share import PartShare
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.splits import check_files
 from mtbert.studying import report, results
@@ -15,12 +18,24 @@ from mtbert.studying.held_out import score_held_out
 from mtbert.studying.held_out_scores import read_held_out
 from mtbert.studying.plan import Plan
 from mtbert.studying.results import Results
-from mtbert.studying.runs import lay_out, run_all, run_place, run_recipes
+from mtbert.studying.run_processes import run_all
+from mtbert.studying.runs import CELLS, lay_out, run_place, run_recipes
 from mtbert.training.assemble import check_encoder
 
 
-def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
+def run_study(
+    plan: Plan,
+    out: Path,
+    workers: int,
+    console: Console,
+    *,
+    share: PartShare | None = None,
+    wait: bool = True,
+) -> dict[str, str]:
     """Carries out a study: starts or resumes every run that has not ended, and writes the report.
+
+    Any number of commands, on any number of machines that share the disk, may carry out a study together. Each run is
+    trained by one of them, and the last of them writes the report.
 
     A run uses the number of threads that its recipe gives. If the recipe gives none, the machine's cores are divided
     equally among the workers. This number of threads is fixed when the study begins, and later calls use it again.
@@ -30,6 +45,8 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
         out: The folder of the study. It is new, or it comes from an earlier call with the same plan.
         workers: The number of runs that train at the same time.
         console: Shows progress, warnings and tables.
+        share: The runs that this command trains, by their places in the plan; None means all.
+        wait: Whether to wait at the end for runs that other commands train.
 
     Returns:
         A dict from the name of each failed run to the reason for its failure.
@@ -37,38 +54,90 @@ def run_study(plan: Plan, out: Path, workers: int, console: Console) -> dict[str
     Raises:
         FileNotFoundError: If an encoder or a data file is missing.
         ValueError: If an encoder cannot be used, if the folder holds something that is not a study, if a run in it was
-            made with other settings, or if another process is running a study there.
+            made with other settings, or if other commands are at work there with another plan.
         Stopped: After SIGINT or SIGTERM.
     """
     _check_place(out)  # before a lock is put into a folder of something else
     for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:
         check_encoder(plan.rows[row].recipe)
         check_files(plan.rows[row].recipe)
-    with locks.alone(out, "study"):
-        return _run(plan, out, workers, console)
+    with ExitStack() as stack:
+        with locks.alone(out, "study", wait=True):  # one command at a time begins or ends
+            here = stack.enter_context(locks.presence(out / CELLS))
+            _begin(plan, out, workers, here, console)
+        places = {f"{row}, seed {seed}": run_place(out, row, seed) for row, seed in plan.runs}
+        wanted = (share or PartShare()).has
+        mine = {name: place for number, (name, place) in enumerate(places.items()) if wanted(number)}
+        failed = run_all(mine, workers, console, wait=wait)
+        failed = {name: why for name, why in failed.items() if not places[name].ended.exists()}
+        for name, why in failed.items():
+            console.print(f"failed: {name}: {why}", soft_wrap=True)
+        with locks.alone(out, "study", wait=True):
+            last = here.only()
+            states = {place.folder.name: place.state for name, place in places.items() if name not in failed}
+            left = [f"{run} ({state})" for run, state in states.items() if state not in ("ended", "failed")]
+            if last and not left:
+                found = results.read_study(out)
+                if found.runs:
+                    _write(found, out, console)
+    if left:
+        console.print(
+            f"{len(left)} of {count(len(places), 'run')} left: {few(left, 5)}. To see all, give --list.", soft_wrap=True
+        )
+    elif not last:
+        console.print(f"all runs have ended; another command writes {out / report.REPORT_FILE}", soft_wrap=True)
+    return failed
 
 
-def _run(plan: Plan, out: Path, workers: int, console: Console) -> dict[str, str]:
-    files.settle(out / results.OUTLINE_FILE)
-    begun = (out / results.OUTLINE_FILE).is_file()
-    threads = results.read_outline(out).threads if begun else max(1, (os.cpu_count() or 1) // workers)
+def _begin(plan: Plan, out: Path, workers: int, here: locks.Presence, console: Console) -> None:
+    """Writes the outline and the recipes of a study, and marks this command as present in the study's folder.
+
+    If other commands are at work there, nothing is written.
+
+    Raises:
+        ValueError: If other commands are at work there with another plan, or if a run was made with other settings.
+    """
+    file = out / results.OUTLINE_FILE
+    files.settle(file)
+    threads = results.read_outline(out).threads if file.is_file() else max(1, (os.cpu_count() or 1) // workers)
     recipes = run_recipes(plan, out, threads)
-    results.write_outline(plan, out, threads)
-    lay_out(recipes)
+    outline = results.outline_of(plan, threads, recipes.values())
+    if here.only():
+        write_settings(file, outline)
+        lay_out(recipes)
+    elif not file.is_file() or results.read_outline(out) != outline:
+        raise ValueError(
+            f"{out}: another mtbert study is at work there, with other rows, seeds, settings or place of the data. "
+            "Give the same, wait for it, or give another folder."
+        )
+    here.share()
     each = sorted({recipe.train.threads or threads for recipe in recipes.values()})
     console.print(
         f"{count(len(plan.rows), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
         f"{' or '.join(map(str, each))} of {os.cpu_count()} threads",
         soft_wrap=True,
     )
-    named = {f"{row}, seed {seed}": run_place(out, row, seed) for row, seed in plan.runs}
-    failed = run_all(named, workers, console)
-    for name, why in failed.items():
-        console.print(f"failed: {name}: {why}", soft_wrap=True)
-    found = results.read_study(out)
-    if found.runs:
-        _write(found, out, console)
-    return failed
+
+
+def list_runs(plan: Plan, out: Path, share: PartShare | None = None) -> list[str]:
+    """Returns a line for each run of a study: its number from 1, its row, its seed and its state.
+
+    Args:
+        plan: The plan of the study.
+        out: The folder of the study, which need not exist yet. Nothing is written there.
+        share: The runs to list, by their places in the plan; None means all.
+
+    Raises:
+        ValueError: If the folder holds something that is not a study.
+    """
+    _check_place(out)
+    width = max(map(len, plan.rows))
+    return [
+        f"{number + 1:>{len(str(len(plan.runs)))}}  {row:<{width}}  {seed:<{len(str(max(plan.seeds)))}}  "
+        f"{run_place(out, row, seed).state}"
+        for number, (row, seed) in enumerate(plan.runs)
+        if (share or PartShare()).has(number)
+    ]
 
 
 def _check_place(out: Path) -> None:
@@ -80,6 +149,8 @@ def _check_place(out: Path) -> None:
     started = {locks.LOCK, *(f".{results.OUTLINE_FILE}.{end}" for end in ("new", "old"))}
     if found is None or (found / results.OUTLINE_FILE).is_file():
         return
+    if locks.is_free(found / CELLS):
+        started.add(CELLS)
     if not found.is_dir() or not set(os.listdir(found)) <= started:
         raise ValueError(f"{out}: exists and is no study. Give another folder.")
 

@@ -3,9 +3,10 @@
 Dimension key: B examples, K numbers per answer.
 """
 
+import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mtbert.answers import AnyLabels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
 from mtbert.ragged import Ragged
-from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
+from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_run_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.storage import run_state
@@ -43,6 +44,7 @@ class Outline(Settings):
     reference: str
     threads: int  # threads of each run whose recipe names no number
     printed: Printed | None = None  # numbers that another source prints for these rows
+    recipes: str | None = None  # the SHA-256 of the recipes of all runs; None in studies of older versions
 
 
 @dataclass(frozen=True)
@@ -125,22 +127,24 @@ class Results:
         return not self.missing
 
 
-def write_outline(plan: Plan, out: Path, threads: int) -> None:
-    """Writes an outline of ``plan`` into the file ``study.json`` in ``out``, the folder of a study.
+def outline_of(plan: Plan, threads: int, recipes: Iterable[Recipe]) -> Outline:
+    """Returns the outline of a study, the content of its ``study.json``.
 
-    The outline also holds ``threads``: the number of threads that a run uses if its recipe does not set
-    ``train.threads``.
+    Args:
+        plan: The plan of the study.
+        threads: The number of threads that a run uses if its recipe does not set ``train.threads``.
+        recipes: The recipes of all runs, in the order of the plan.
     """
-    outline = Outline(
+    texts = "".join(map(dump_recipe, recipes))
+    return Outline(
         rows={v.name: v.control for v in plan.rows.values()},
         sources={v.name: v.source for v in plan.rows.values()},
         seeds=plan.seeds,
         reference=plan.reference,
         threads=threads,
         printed=plan.printed,
+        recipes=hashlib.sha256(texts.encode(errors="surrogateescape")).hexdigest(),
     )
-    out.mkdir(parents=True, exist_ok=True)
-    json_files.write_settings(out / OUTLINE_FILE, outline)
 
 
 def read_outline(out: Path) -> Outline:

@@ -1,42 +1,42 @@
-"""The runs of a study: the paths of their files, and the processes that carry them out.
+"""The runs of a study and the paths of their files.
 
 Each run has a folder ``cells/ROW-SEED/``, where ROW is the name of a recipe in the study. In this folder,
 ``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything that the run printed, and ``run/`` is the folder
-that training makes. Once the run has ended, ``ended.json`` is there too.
+that training makes. ``lock`` is locked while a process trains the run. Once the run has ended, ``ended.json`` is there
+too. ``failed.json`` is there if its loss or gradients were not finite, which would happen on every machine.
 """
 
 import re
 import shutil
-import subprocess
-import sys
-import time
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-import psutil
-from rich.console import Console
-from rich.table import Table
-
-from mtbert import files
-from mtbert.progress_bar import LiveBar, bar_line
+from mtbert import files, locks
+from mtbert.json_files import read_settings
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
 from mtbert.studying.plan import Plan
-from mtbert.training.signals import Stopped, signals
 
-GUESS = 2 * 1024**3  # bytes that a worker is assumed to need while none is running
-LOOK = 0.2  # seconds between looks at the workers
+CELLS = "cells"  # the folder of all runs in the folder of a study
 STEPS = re.compile(rb"step (\d+)/(\d+)")
+
+State = Literal["waiting", "training", "stopped", "failed", "ended"]
 
 
 class EndRecord(Settings):
     """The content of ``ended.json``, a file that is written when a run has ended."""
 
     seconds: float  # seconds of training steps
+
+
+class FailRecord(Settings):
+    """The content of ``failed.json``, a file that is written when the numbers of a run are not finite."""
+
+    why: str
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,30 @@ class RunPlace:
         return self.folder / "ended.json"
 
     @property
+    def failed(self) -> Path:
+        """Returns the path of ``failed.json``, which exists if every machine would fail to train the run."""
+        return self.folder / "failed.json"
+
+    @property
+    def why_failed(self) -> str | None:
+        """Returns the reason why every machine would fail to train the run; None if it has not failed in this way."""
+        try:
+            return read_settings(self.failed, FailRecord, "Remove it.").why
+        except FileNotFoundError:
+            return None
+
+    @property
+    def state(self) -> State:
+        """Returns how far the run has got: ``stopped`` means that it has begun, but no process trains it now."""
+        if self.ended.exists():
+            return "ended"
+        if locks.is_locked(self.folder):
+            return "training"
+        if self.failed.exists():
+            return "failed"
+        return "stopped" if (self.run / RECIPE_FILE).is_file() else "waiting"
+
+    @property
     def share(self) -> float:
         """Returns the completed share of the run, 0 to 1, according to the last step in its log."""
         said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
@@ -85,7 +109,7 @@ class RunPlace:
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
     """Returns the paths of a run's files. ``out`` is the study's folder, and ``row`` is the name of a recipe in it."""
-    return RunPlace(out / "cells" / f"{row}-{seed}")
+    return RunPlace(out / CELLS / f"{row}-{seed}")
 
 
 def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
@@ -118,155 +142,13 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the run's recipe to ``recipe.yaml`` in this folder.
 
     If a run has already begun, training has made a second file, ``run/recipe.yaml``. In the second file, only
-    ``data.root`` is updated.
+    ``data.root`` is updated. Runs that failed may be tried again.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # the process may have been killed between the run's end and this
+        one.failed.unlink(missing_ok=True)
         files.write_text(one.recipe, dump_recipe(recipe))
         begun = one.run / RECIPE_FILE
         if begun.is_file():
             change_run_recipe(begun, {"data": {"root": recipe.data.root}})
-
-
-def run_all(places: Mapping[str, RunPlace], workers: int, console: Console) -> dict[str, str]:
-    """Starts or resumes every run that has not ended, each in its own process. A failure stops no other run.
-
-    Args:
-        places: A dict from run name to the folder of the run and the paths of its files.
-        workers: The largest number of runs that train at the same time. If memory is short, fewer runs train.
-        console: Shows the progress.
-
-    Returns:
-        A dict from the name of each failed run to the reason for its failure.
-
-    Raises:
-        Stopped: After SIGINT or SIGTERM, once all workers have saved their state.
-    """
-    waiting = deque(name for name, place in places.items() if not place.ended.exists())
-    already = len(places) - len(waiting)
-    if already:
-        console.print(f"{already} of {len(places)} runs had ended before")
-    begun = {name: places[name].share for name in waiting}
-    running: dict[str, subprocess.Popen[bytes]] = {}
-    failed: dict[str, str] = {}
-    with _Shown(console, places, begun) as shown, signals() as stopping:
-        try:
-            while waiting or running:
-                while waiting and len(running) < workers and _room(list(running.values())):
-                    name = waiting.popleft()
-                    running[name] = _start(places[name])
-                    shown.started(name)
-                time.sleep(LOOK)
-                for name, process in list(running.items()):
-                    code = process.poll()
-                    if code is None:
-                        continue
-                    _end(running.pop(name))
-                    if code < 0:
-                        failed[name] = f"killed by signal {-code}" + (
-                            ": was there enough memory?" if code == -9 else ""
-                        )
-                    elif code or not places[name].ended.exists():
-                        failed[name] = places[name].last_words
-                    shown.ended(name, failed.get(name))
-                shown.moved(running)
-                if stopping():
-                    raise Stopped
-        except Stopped:
-            left = len(waiting) + len(running)
-            raise Stopped(f"stopped with {left} of {len(places)} runs to go. Go on with the same command.") from None
-        finally:
-            for process in running.values():
-                process.terminate()
-            for process in running.values():
-                _end(process)
-    return failed
-
-
-def _start(place: RunPlace) -> subprocess.Popen[bytes]:
-    with place.log.open("ab") as log:
-        # In a new session, Ctrl-C reaches only the study, which then stops its workers. Their standard input ends when
-        # the study does.
-        return subprocess.Popen(
-            [sys.executable, "-m", "mtbert.studying.worker", str(place.folder)],
-            stdin=subprocess.PIPE,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
-    """Returns whether there is memory for another worker. The first worker may always start.
-
-    A new worker is assumed to need as much memory as the largest running one, and at least ``GUESS`` bytes.
-    """
-    if not running:
-        return True
-    sizes = [psutil.Process(p.pid).memory_info().rss for p in running if p.poll() is None]
-    return bool(psutil.virtual_memory().available > max([GUESS, *sizes]))
-
-
-class _Shown:
-    """Shows which runs are in progress, and how much time is left."""
-
-    BETWEEN = 60.0  # seconds between lines
-    LOOK = 1.0  # seconds between looks at the logs of the runs
-
-    def __init__(self, console: Console, places: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
-        self.console, self.places, self.begun = console, places, begun
-        self.done = dict.fromkeys(places.keys() - begun.keys(), 1.0) | begun
-        self.since = self.looked = time.monotonic()
-        self.running: list[str] = []
-        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
-
-    def __enter__(self) -> "_Shown":
-        self.bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.bar.stop()
-
-    def started(self, name: str) -> None:
-        self.console.print(f"{name}: {'goes on' if self.begun[name] else 'starts'}")
-
-    def ended(self, name: str, why: str | None) -> None:
-        self.done[name] = 1.0
-        said = "ended" if why is None else f"failed: {why}"
-        count = sum(share == 1 for share in self.done.values())
-        self.console.print(f"{name}: {said}  ({count} of {len(self.places)}, {self._left()})", soft_wrap=True)
-
-    def moved(self, running: Iterable[str]) -> None:
-        """Shows the progress of the runs that are named in ``running``.
-
-        The progress is read from their logs, at most once every ``LOOK`` seconds.
-        """
-        now = time.monotonic()
-        if now - self.looked < self.LOOK:
-            return
-        self.looked, self.running = now, list(running)
-        self.done |= {name: max(self.done[name], self.places[name].share) for name in self.running}
-        self.bar.moved()
-
-    def _line(self) -> str:
-        return f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in self.running)}  {self._left()}"
-
-    def _frame(self) -> Table:
-        return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
-
-    def _left(self) -> str:
-        """Returns a text with the estimated time left. The estimate assumes that all runs take equally long."""
-        now = sum(self.done[name] - share for name, share in self.begun.items())
-        if all(share == 1 for share in self.done.values()):
-            return "all ended"
-        if now <= 0:
-            return "time left unknown"
-        left = (time.monotonic() - self.since) / now * (len(self.done) - sum(self.done.values()))
-        return f"about {left / 3600:.1f} h left" if left > 5400 else f"about {left / 60:.0f} min left"

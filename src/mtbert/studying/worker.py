@@ -1,8 +1,9 @@
 """Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-FOLDER is the folder of the run (see :class:`RunPlace`). It contains a recipe. The worker begins the run that this
-recipe describes or, if the run was interrupted, resumes it. When the worker's standard input ends, the worker stops as
-if Ctrl-C had been pressed. Therefore no workers remain after a study is killed.
+FOLDER is the folder of the run (see :class:`RunPlace`). It contains a recipe, and the process that starts the worker
+has locked it. The worker begins the run that this recipe describes or, if the run was interrupted, resumes it. When the
+worker's standard input ends, the worker stops as if Ctrl-C had been pressed. Therefore no workers remain after a study
+is killed.
 """
 
 import json
@@ -15,29 +16,32 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from mtbert import locks
 from mtbert.json_files import write_settings
 from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE, load_recipe
-from mtbert.studying.runs import EndRecord, RunPlace
+from mtbert.studying.runs import EndRecord, FailRecord, RunPlace
 from mtbert.training.resume import resume_run
 from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
 
 
 def work(place: RunPlace) -> None:
-    """Trains a run to its end, writes ``ended.json``, and removes the files that only training needs."""
+    """Trains a run to its end, writes ``ended.json``, and removes the files that only training needs.
+
+    If the loss or gradients are not finite, writes ``failed.json``.
+    """
     console = plain_console()
-    with locks.alone(place.folder, "study", wait=True):  # a worker of a study that was killed may still be saving
-        if place.ended.exists():
-            return
+    try:
         if (place.run / RECIPE_FILE).is_file():
             resume_run(place.run, console)
         else:
             start_run(load_recipe(str(place.recipe)), place.run, console)
-        seconds = _seconds(place.run / "timings.jsonl")
-        write_settings(place.ended, EndRecord(seconds=round(seconds, 1)))
-        place.tidy()
+    except FloatingPointError as error:
+        write_settings(place.failed, FailRecord(why=f"{type(error).__name__}: {error}"))
+        raise
+    seconds = _seconds(place.run / "timings.jsonl")
+    write_settings(place.ended, EndRecord(seconds=round(seconds, 1)))
+    place.tidy()
 
 
 def _seconds(timings: Path) -> float:

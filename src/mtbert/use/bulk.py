@@ -15,11 +15,12 @@ from mtbert.data import streams
 from mtbert.display import SECONDS_BETWEEN_LINES
 from mtbert.files import resolved
 from mtbert.messages import clean, count, few, shown, warn
+from mtbert.part_share import PartShare
 from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.inputs import fitting, id_columns, text_columns
-from mtbert.use.making import Maker, PartPlan, PartShare, check_has, model_digest
+from mtbert.use.making import Maker, PartPlan, check_has, model_digest
 from mtbert.use.part_files import RECORDS, InputFile, Job
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.trained import early_model, recipe_of, recipe_targets

@@ -13,7 +13,8 @@ from pathlib import Path
 from mtbert import files
 from mtbert.data import streams
 from mtbert.data.streams import RowStream
-from mtbert.messages import clean, few, near, shown
+from mtbert.messages import few, near, shown
+from mtbert.part_share import PartShare
 from mtbert.use.hub_runs import MODEL_FILES
 from mtbert.use.part_files import Filled, InputFile, PartFolder, PartRecord, part_writer
 from mtbert.use.predictor import Predictor, load
@@ -21,32 +22,6 @@ from mtbert.use.scorer import Scorer
 from mtbert.use.trained import recipe_of
 
 BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
-
-
-@dataclass(frozen=True)
-class PartShare:
-    """The share ``number`` of ``of`` equal shares of the parts, counted from 0. ``PartShare()`` is all of them."""
-
-    number: int = 0
-    of: int = 1
-
-    def has(self, given: InputFile, part: int) -> bool:
-        """Returns whether a part of an input file belongs to this share."""
-        return (given.number + part) % self.of == self.number
-
-
-def share_of(text: str) -> PartShare:
-    """Returns the value of the option ``--part``, such as ``2/8``.
-
-    Raises:
-        ValueError: If it is not I/N with I from 1 to N.
-    """
-    number, slash, of = text.partition("/")
-    if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (number, of))) or not (
-        1 <= int(number) <= int(of)
-    ):
-        raise ValueError(f"--part must be I/N with I from 1 to N, found {clean(text)}. Give for example --part 2/8.")
-    return PartShare(int(number) - 1, int(of))
 
 
 @dataclass
@@ -82,7 +57,7 @@ class Maker:
                 with self.parts.claimed(given, 0, wait=True):
                     self.parts.write(given, 0, None)
             while stream.more() and (only is None or number <= only):
-                if not self.share.has(given, number) or only not in (None, number):
+                if not self.share.has(given.number + number) or only not in (None, number):
                     stream.skip(self.part_rows)
                 else:
                     with self.parts.claimed(given, number, wait=wait) as free:
@@ -97,7 +72,7 @@ class Maker:
 
     def ended(self, given: InputFile) -> bool:
         """Returns whether all parts of a file that are in the share are finished."""
-        return self.complete(self.parts.finished(given), lambda number: self.share.has(given, number))
+        return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:
         """Returns the numbers of the parts that are in the share and not finished, for :meth:`make` one by one.
@@ -110,7 +85,7 @@ class Maker:
         with streams.opened_parquet(given.name, given.path) as file:
             rows = int(file.metadata.num_rows)
         numbers = range(max(1, -(-rows // self.part_rows)))
-        return [number for number in numbers if self.share.has(given, number) and number not in found]
+        return [number for number in numbers if self.share.has(given.number + number) and number not in found]
 
     def complete(self, found: Mapping[int, PartRecord], wanted: Callable[[int], bool] = lambda _: True) -> bool:
         """Returns whether ``found``, the finished parts of a file, are all that are ``wanted``, up to the last one."""

@@ -13,12 +13,12 @@ from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown, warn
 from mtbert.numbers import number
+from mtbert.part_share import share_of
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.bulk import is_bulk, score_files
 from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import answering, unlabelled
-from mtbert.use.making import share_of
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.scorer import output_row

@@ -1,0 +1,31 @@
+"""Shares of numbered work, which several commands divide among them: ``--part I/N`` takes every N-th item."""
+
+from dataclasses import dataclass
+
+from mtbert.messages import clean
+
+
+@dataclass(frozen=True)
+class PartShare:
+    """The share ``number`` of ``of`` equal shares of numbered items, counted from 0. ``PartShare()`` is all of them."""
+
+    number: int = 0
+    of: int = 1
+
+    def has(self, item: int) -> bool:
+        """Returns whether the item with this number, counted from 0, belongs to the share."""
+        return item % self.of == self.number
+
+
+def share_of(text: str) -> PartShare:
+    """Returns the value of the option ``--part``, such as ``2/8``.
+
+    Raises:
+        ValueError: If it is not I/N with I from 1 to N.
+    """
+    number, slash, of = text.partition("/")
+    if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (number, of))) or not (
+        1 <= int(number) <= int(of)
+    ):
+        raise ValueError(f"--part must be I/N with I from 1 to N, found {clean(text)}. Give for example --part 2/8.")
+    return PartShare(int(number) - 1, int(of))
