@@ -20,4 +20,4 @@ def test_each_item_belongs_to_one_share_and_each_share_has_every_nth_item():
         [1, 4],
         [2, 5],
     ]
-    assert all(PartShare().has(item) for item in range(7))
+    assert all(share_of(None).has(item) for item in range(7))

@@ -15,12 +15,12 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
 from mtbert.messages import plain_console, shown
+from mtbert.part_share import share_of
 from mtbert.processes import connect
-from mtbert.recipe.files import given_recipe, shipped_recipes, with_absolute_files
+from mtbert.recipe.files import shipped_recipes
 from mtbert.recipe.given import plain
-from mtbert.recipe.parts import DataRecipe
+from mtbert.recipe.given_data import with_rows
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.training import trackers
@@ -138,7 +138,7 @@ def train(
     tracker = None if track is None else trackers.tracker(track, console)
     if recipe is not None:
         path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
-        settings, rows = _with_rows(recipe, _overrides(changes), {} if data is None else data, path)
+        settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
         if not continues(path, settings):
             return Trained(path, start_run(settings, path, console, overwrite, profile, tracker, rows, together))
         changes = ()
@@ -219,11 +219,13 @@ def study(
     *,
     changes: Changes = (),
     workers: int = 1,
+    part: str | None = None,
     progress: bool = False,
 ) -> Studied:
     """Runs every recipe of a study with every seed, and writes a report.
 
-    To resume a study that was stopped, call the function again with the same arguments.
+    To resume a study that was stopped, call the function again with the same arguments. Several processes, on machines
+    that share the disk, may call it to share the runs. The last of them writes the report.
 
     Args:
         study: A study file, or the name of a shipped study.
@@ -231,6 +233,7 @@ def study(
         changes: Settings to change in all recipes, in the form that :func:`train` takes.
         workers: The largest number of runs at the same time, each in its own process. If memory is short, there are
             fewer.
+        part: Train only a share of the runs. ``"2/8"`` is the second of eight equal shares.
         progress: Whether to show a progress bar and print the tables.
 
     Returns:
@@ -247,9 +250,11 @@ def study(
 
     if workers < 1:
         raise ValueError(f"study: workers must be at least 1, found {workers}.")
-    path = files.check_out(Path("studies") / _name(study, plan.shipped_studies()) if out is None else _path("out", out))
-    found = plan.load_study(str(_path("study", study)), _overrides(changes))
-    return Studied(path, commands.run_study(found, path, workers, _console(progress)))
+    name = str(_path("study", study))
+    path = files.check_out(plan.study_folder(name) if out is None else _path("out", out))
+    share = share_of(part)
+    found = plan.load_study(name, _overrides(changes))
+    return Studied(path, commands.run_study(found, path, workers, _console(progress), share=share))
 
 
 def tune(
@@ -287,36 +292,6 @@ def tune(
     return run_tuning(
         Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path), trials, _console(progress)
     )
-
-
-def _with_rows(
-    recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
-) -> tuple[Recipe, MemoryRows]:
-    """Returns a pair: a recipe that reads ``data`` from files in ``out``, and the rows to write into these files.
-
-    The files are written later, not by this function.
-    """
-    if not isinstance(data, Mapping):
-        found = type(data).__name__
-        raise TypeError(
-            f"data: must be a dict of rows by task or table, found {found}. "
-            "Give {NAME: rows}, with names of the recipe."
-        )
-    splits = {name: by_split(name, given) for name, given in data.items()}
-    files_of = {name: {split: file_of(name, split) for split in given} for name, given in splits.items()}
-    settings = given_recipe(recipe, overrides, files_of)
-    if not data:
-        return settings, NO_ROWS
-    tables, names, readers = {}, {}, settings.tasks_by_table()
-    for name, given in splits.items():
-        columns, kind = [task.columns for task in readers[name]], "table" if name in settings.tables else "task"
-        for split, rows in given.items():
-            file, called = file_of(name, split), name_of(kind, name, split)
-            read = columns if split == "train" else [each.unweighted for each in columns]
-            tables[file], names[file] = arrow_table(rows, read, called), called
-    root = DataRecipe(root=str(files.resolved(out)))
-    settings = with_absolute_files(settings, files_of).model_copy(update={"data": root})
-    return settings, MemoryRows(tables, names)
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:

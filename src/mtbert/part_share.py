@@ -17,12 +17,14 @@ class PartShare:
         return item % self.of == self.number
 
 
-def share_of(text: str) -> PartShare:
-    """Returns the value of the option ``--part``, such as ``2/8``.
+def share_of(text: str | None) -> PartShare:
+    """Returns the value of the option ``--part``, such as ``2/8``. None means all items.
 
     Raises:
         ValueError: If it is not I/N with I from 1 to N.
     """
+    if text is None:
+        return PartShare()
     number, slash, of = text.partition("/")
     if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (number, of))) or not (
         1 <= int(number) <= int(of)

@@ -1,8 +1,8 @@
 """The commands ``mtbert study`` and ``mtbert report``. The first carries out a study, the second reports on it."""
 
 import os
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -57,14 +57,8 @@ def run_study(
             made with other settings, or if other commands are at work there with another plan.
         Stopped: After SIGINT or SIGTERM.
     """
-    _check_place(out)  # before a lock is put into a folder of something else
-    for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:
-        check_encoder(plan.rows[row].recipe)
-        check_files(plan.rows[row].recipe)
     with ExitStack() as stack:
-        with locks.alone(out, "study", wait=True):  # one command at a time begins or ends
-            here = stack.enter_context(locks.presence(out / CELLS))
-            _begin(plan, out, workers, here, console)
+        here = stack.enter_context(_begun(plan, out, workers, os.cpu_count() or 1, console))
         places = {f"{row}, seed {seed}": run_place(out, row, seed) for row, seed in plan.runs}
         wanted = (share or PartShare()).has
         mine = {name: place for number, (name, place) in enumerate(places.items()) if wanted(number)}
@@ -89,17 +83,55 @@ def run_study(
     return failed
 
 
-def _begin(plan: Plan, out: Path, workers: int, here: locks.Presence, console: Console) -> None:
+def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores: int) -> None:
+    """Checks a study and writes its outline and recipes, so that commands on other machines can carry it out.
+
+    Args:
+        plan: The plan of the study.
+        out: The folder of the study. It is new, or it comes from an earlier call with the same plan.
+        workers: The number of runs that each of the other commands trains at the same time.
+        console: Shows the size of the study.
+        cores: The number of cores of the machines that the workers divide, if recipes give no number of threads.
+
+    Raises:
+        FileNotFoundError, ValueError: As :func:`run_study`.
+    """
+    with _begun(plan, out, workers, cores, console):
+        pass
+
+
+@contextmanager
+def _begun(plan: Plan, out: Path, workers: int, cores: int, console: Console) -> Iterator[locks.Presence]:
+    """Begins a study, and yields the mark of this command in the folder of its runs."""
+    _check_place(out)  # before a lock is put into a folder of something else
+    for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:
+        check_encoder(plan.rows[row].recipe)
+        check_files(plan.rows[row].recipe)
+    with ExitStack() as stack:
+        with locks.alone(out, "study", wait=True):  # one command at a time begins or ends
+            here = stack.enter_context(locks.presence(out / CELLS))
+            threads = _lay_out(plan, out, max(1, cores // workers), here)
+        console.print(
+            f"{count(len(plan.rows), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
+            f"{' or '.join(map(str, threads))} of {count(cores, 'thread')}",
+            soft_wrap=True,
+        )
+        yield here
+
+
+def _lay_out(plan: Plan, out: Path, threads: int, here: locks.Presence) -> list[int]:
     """Writes the outline and the recipes of a study, and marks this command as present in the study's folder.
 
-    If other commands are at work there, nothing is written.
+    If other commands are at work there, nothing is written. ``threads`` is the number of threads of each run in a new
+    study. Returns the numbers of threads that the runs use.
 
     Raises:
         ValueError: If other commands are at work there with another plan, or if a run was made with other settings.
     """
     file = out / results.OUTLINE_FILE
     files.settle(file)
-    threads = results.read_outline(out).threads if file.is_file() else max(1, (os.cpu_count() or 1) // workers)
+    if file.is_file():
+        threads = results.read_outline(out).threads
     recipes = run_recipes(plan, out, threads)
     outline = results.outline_of(plan, threads, recipes.values())
     if here.only():
@@ -111,12 +143,7 @@ def _begin(plan: Plan, out: Path, workers: int, here: locks.Presence, console: C
             "Give the same, wait for it, or give another folder."
         )
     here.share()
-    each = sorted({recipe.train.threads or threads for recipe in recipes.values()})
-    console.print(
-        f"{count(len(plan.rows), 'row')}, {count(len(plan.seeds), 'seed')}, {workers} at a time, each with "
-        f"{' or '.join(map(str, each))} of {os.cpu_count()} threads",
-        soft_wrap=True,
-    )
+    return sorted({recipe.train.threads or threads for recipe in recipes.values()})
 
 
 def list_runs(plan: Plan, out: Path, share: PartShare | None = None) -> list[str]:

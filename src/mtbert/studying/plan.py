@@ -67,6 +67,11 @@ def shipped_studies() -> list[str]:
     return STUDIES.shipped()
 
 
+def study_folder(study: str) -> Path:
+    """Returns the default folder of a study: ``studies/NAME``. ``study`` is a file or the name of a shipped study."""
+    return Path("studies") / (study if study in shipped_studies() else Path(study).stem)
+
+
 def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
     """Returns the plan of a study, read from its file.
 

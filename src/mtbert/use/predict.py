@@ -144,7 +144,7 @@ def _score_parts(path: Path, question: Question, console: Console) -> None:
         tasks=question.tasks,
         overrides=question.overrides,
         part_rows=question.part_rows,
-        share=None if question.share is None else share_of(question.share),
+        share=share_of(question.share),
         ray=question.ray,
     )
 

@@ -1,0 +1,111 @@
+"""``mtbert study --slurm``: what is submitted, what a job's file holds, and that its jobs carry out the study."""
+
+import pickletools
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import toy_study
+from rich.console import Console
+from toy_study import tables
+
+from mtbert.studying import plan, slurm
+from mtbert.studying.results import read_outline
+
+SILENT = Console(quiet=True)
+folder = toy_study.folder
+ended = toy_study.ended
+
+
+def submit(folder: Path, out: Path, *options: str, jobs: int = 2, console: Console = SILENT) -> list[object]:
+    name = str(folder / "study.yaml")
+    found = plan.load_study(name)
+    return slurm.submit_study(found, name, ["train.lr=1e-3"], out, 1, jobs, options, console, cluster="local")
+
+
+def test_jobs_share_the_runs_and_give_the_tables_of_one_command_bitwise(ended: Path, tmp_path: Path, capfd):
+    pytest.importorskip("submitit", reason="needs submitit, of the extra slurm")
+    out = tmp_path / "out"
+    shutil.copytree(ended / "out", out)
+    for made in ("tables", "figures", "cells/pcgrad-0", "cells/pcgrad-1"):
+        shutil.rmtree(out / made)
+    jobs = submit(ended, out, "partition=gpu", "cpus-per-task=3", console=Console(width=1000))
+    said = capfd.readouterr().out.splitlines()
+    assert said[1:] == [
+        f"submitted: {jobs[0].job_id}, {jobs[1].job_id}",
+        f"logs: {out}/slurm/*_log.out",
+        f"next: mtbert study {ended}/study.yaml --set train.lr=1e-3 --out {out} --list",
+    ]
+    end = time.monotonic() + 300
+    while not all(job.done() for job in jobs):
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    logs = "".join(file.read_text() for file in (out / "slurm").glob("*_log.out"))
+    assert tables(out) == tables(ended / "out"), logs
+    assert logs.count("report: ") == 1
+
+
+def test_a_jobs_file_names_plain_values_and_one_class_of_ours(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    submitit = pytest.importorskip("submitit", reason="needs submitit, of the extra slurm")
+    monkeypatch.setattr(submitit.local.local, "start_controller", lambda **_: type("Process", (), {"pid": 7}))
+    submit(folder, folder / "out", "cpus-per-task=3", jobs=1)
+    (file,) = (folder / "out/slurm").glob("*.pkl")
+    names, strings = set(), []
+    for operation, value, _ in pickletools.genops(file.read_bytes()):
+        if operation.name in ("SHORT_BINUNICODE", "BINUNICODE"):
+            strings.append(value)
+        elif operation.name == "STACK_GLOBAL":
+            names.add(".".join(strings[-2:]))
+        assert operation.name not in ("GLOBAL", "INST", "REDUCE", "EXT1", "EXT2", "EXT4"), operation
+    assert names == {"submitit.core.utils.DelayedSubmission", "mtbert.studying.slurm.StudyJob"}
+    assert read_outline(folder / "out").threads == 3  # the cores of a job, not those of this machine
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("=gpu", r"^--sbatch =gpu: must be KEY=VALUE or KEY\. Give for example partition=gpu\.$"),
+        ("partition=", r"^--sbatch partition=: must be KEY=VALUE"),
+        ("a b=1", r"^--sbatch a b=1: must be KEY=VALUE"),
+        ("account=x\n#SBATCH --wrap=y", r"^--sbatch account=x\\n#SBATCH --wrap=y: must be KEY=VALUE"),
+        ("time=4:00", r"^--sbatch time=4:00: must be a whole number of minutes, at least 1\.$"),
+        ("time=0", r"^--sbatch time=0: must be a whole number of minutes, at least 1\.$"),
+        ("cpus-per-task=x", r"^--sbatch cpus-per-task=x: must be a whole number, at least 1\.$"),
+    ],
+)
+def test_options_that_sbatch_would_not_understand_are_refused(
+    folder: Path, option: str, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "submitit", sys.modules.get("submitit", type(sys)("submitit")))
+    with pytest.raises(ValueError, match=message):
+        submit(folder, folder / "out", option)
+    assert not (folder / "out").exists()
+
+
+def test_options_keep_their_values_and_flags_need_none():
+    assert slurm._options(["partition=gpu", "--gpus=2", "exclusive", "cpus-per-task=4"]) == {
+        "partition": "gpu",
+        "gpus": "2",
+        "exclusive": True,
+        "cpus_per_task": "4",
+    }
+
+
+def test_a_missing_submitit_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "submitit", None)
+    with pytest.raises(ValueError, match=r"^--slurm: submitit is not installed\. Run: pip install 'mtbert\[slurm\]'$"):
+        submit(folder, folder / "out")
+    assert not (folder / "out").exists()
+
+
+def test_a_machine_without_slurm_is_one_line(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("submitit", reason="needs submitit, of the extra slurm")
+    monkeypatch.setenv("PATH", str(folder))
+    name = str(folder / "study.yaml")
+    with pytest.raises(
+        ValueError, match=r"^--slurm: there is no srun on this machine\. Give the command on a machine "
+    ):
+        slurm.submit_study(plan.load_study(name), name, [], folder / "out", 1, 2, [], SILENT)
+    assert not (folder / "out").exists()
