@@ -126,7 +126,8 @@ def test_rows_and_files_may_be_mixed_and_the_run_may_be_moved(folder: Path):
 
 
 def test_a_recipe_may_be_a_path_a_dict_or_a_recipe(folder: Path):
-    from mtbert.recipe.files import load_recipe
+    from mtbert.part_share import PartShare
+from mtbert.recipe.files import load_recipe
 
     settings = load_recipe(str(folder / "toy.yaml"))
     forms = {"path": folder / "toy.yaml", "dict": toy_run.raw_recipe(folder), "recipe": settings}
@@ -243,13 +244,14 @@ def test_training_in_another_thread_catches_no_signals(folder: Path):
 
 def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a: seen.append(a) or {"a, seed 0": "broke"})
-    found = mtbert.study("demo", folder / "out", workers=3)
+    monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a, share: seen.append((*a, share)) or {"a, seed 0": "broke"})
+    found = mtbert.study("demo", folder / "out", workers=3, part="2/3")
     assert (found.path, found.report, found.failed) == (
         *(folder / "out", folder / "out/report.html"),
         {"a, seed 0": "broke"},
     )
     assert seen[0][1:3] == (folder / "out", 3)
+    assert seen[0][4] == PartShare(1, 3)
     assert seen[0][3].quiet
     monkeypatch.setattr(
         "mtbert.studying.tuning.run_tuning", lambda tuning, trials, console: (tuning, trials, console.quiet)
