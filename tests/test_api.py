@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 
 import mtbert
 from mtbert import cli
+from mtbert.part_share import PartShare
 
 QUICK = {"train.epochs": 1, "train.rounds": 2}
 
@@ -126,8 +127,7 @@ def test_rows_and_files_may_be_mixed_and_the_run_may_be_moved(folder: Path):
 
 
 def test_a_recipe_may_be_a_path_a_dict_or_a_recipe(folder: Path):
-    from mtbert.part_share import PartShare
-from mtbert.recipe.files import load_recipe
+    from mtbert.recipe.files import load_recipe
 
     settings = load_recipe(str(folder / "toy.yaml"))
     forms = {"path": folder / "toy.yaml", "dict": toy_run.raw_recipe(folder), "recipe": settings}
@@ -244,7 +244,8 @@ def test_training_in_another_thread_catches_no_signals(folder: Path):
 
 def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[Any, ...]] = []
-    monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a, share: seen.append((*a, share)) or {"a, seed 0": "broke"})
+    answer = {"a, seed 0": "broke"}
+    monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a, share: seen.append((*a, share)) or answer)
     found = mtbert.study("demo", folder / "out", workers=3, part="2/3")
     assert (found.path, found.report, found.failed) == (
         *(folder / "out", folder / "out/report.html"),
