@@ -1,9 +1,9 @@
 """The page of all commands, generated from the command line itself."""
 
 from itertools import groupby
+from typing import Any
 
 import typer.main
-from click import Command, Context
 
 from mtbert import cli
 from website.markdown import from_docstring, table
@@ -23,7 +23,7 @@ def page() -> str:
     return "\n".join(text)
 
 
-def found(command: Command, name: str) -> list[tuple[str, Command]]:
+def found(command: Any, name: str) -> list[tuple[str, Any]]:
     """Returns all commands below ``command``, each with its full name, in the order of the help."""
     inner = getattr(command, "commands", None)
     if inner is None:
@@ -32,8 +32,8 @@ def found(command: Command, name: str) -> list[tuple[str, Command]]:
     return [pair for key, one in shown for pair in found(one, f"{name} {key}")]
 
 
-def _command(name: str, command: Command) -> str:
-    context = Context(command, info_name=name)
+def _command(name: str, command: Any) -> str:
+    context = command.context_class(command, info_name=name)
     usage = " ".join([name, *command.collect_usage_pieces(context)])
     rows = []
     for parameter in command.params:
