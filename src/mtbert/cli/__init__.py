@@ -24,6 +24,7 @@ COMMANDS = (
     "export",
     "push",
     "serve",
+    "doctor",
 )
 
 app = typer.Typer(

@@ -271,13 +271,14 @@ def _stat(path: Path) -> list[int]:
 # Files of the cache ----------------------------------------------------------------------------------------
 
 
-def _folder() -> Path:
+def cache_folder() -> Path:
+    """Returns the folder of the cache: in ``MTBERT_CACHE`` if it is set, otherwise in the user's folder of caches."""
     caches = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     return Path(os.path.expanduser(os.environ.get("MTBERT_CACHE") or f"{caches}/mtbert")) / "data"
 
 
 def _file(kind: str, depends_on: Sequence[object]) -> Path:
-    return _folder() / f"{hashlib.sha256(json.dumps([CACHE_FORMAT, *depends_on]).encode()).hexdigest()}.{kind}"
+    return cache_folder() / f"{hashlib.sha256(json.dumps([CACHE_FORMAT, *depends_on]).encode()).hexdigest()}.{kind}"
 
 
 def _expire(folder: Path) -> None:
