@@ -23,6 +23,8 @@ OTHERS = {
     "mpnet": {"model_type": "mpnet"},
     "modernbert": {"model_type": "modernbert", "local_attention": 4},
     "deberta-v2": {"model_type": "deberta-v2", **toy_exports.DEBERTA},
+    "gte": {"model_type": "gte"},
+    "nomic_bert": {"model_type": "nomic_bert"},
 }
 
 
@@ -128,9 +130,15 @@ def test_weights_require_gradients_again_afterwards_even_after_a_failure(folder:
     assert all(not m._forward_hooks for m in run.model.modules() if isinstance(m, nn.Module))
 
 
-def test_in_bfloat16_rows_after_the_tokens_belong_to_no_task(folder: Path):
+@pytest.mark.parametrize("kind", ["bert", *OTHERS])
+def test_in_bfloat16_rows_after_the_tokens_belong_to_no_task(folder: Path, kind: str):
+    path = folder / "encoder"
+    if kind != "bert":
+        path = toy_run.encoder_folder(folder / kind, **OTHERS[kind])
+    change = {"model": {"dropout": 0.0, "path": str(path)}, "tasks": {"sst": {"pooling": "mean", "batch_size": 5}}}
+
     def run_in_bfloat16(only: str | None = None) -> Run:
-        run = run_of(folder, {"model": {"dropout": 0.0}, "tasks": {"sst": {"pooling": "mean", "batch_size": 5}}}, only)
+        run = run_of(folder, change, only)
         run.model.float()
         run.model.compute = torch.bfloat16
         return run

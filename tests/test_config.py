@@ -123,10 +123,16 @@ def test_layers_beyond_any_encoder_take_no_time(bert):
         refused(ValueError, bert, f"num_hidden_layers must be a whole number from 1 to 256, found {layers}.")
 
 
+def test_positions_of_mpnet_start_at_2_whatever_its_padding(tmp_path):
+    folder = hf_folder("mpnet", tmp_path)
+    edit(folder / "config.json", max_position_embeddings=2, pad_token_id=7)
+    refused(ValueError, folder, "max_position_embeddings must be more than 2, the first position, found 2. Fetch")
+
+
 def test_positions_of_roberta_start_after_its_padding(tmp_path):
     folder = hf_folder("roberta", tmp_path)
     edit(folder / "config.json", pad_token_id=41)
-    refused(ValueError, folder, "max_position_embeddings must be more than 42, as positions start", "found 42.")
+    refused(ValueError, folder, "max_position_embeddings must be more than 42, the first position, found 42.")
     edit(folder / "config.json", pad_token_id=-1)
     refused(ValueError, folder, "pad_token_id must be a whole number from 0 to 1,048,576, found -1.")
     edit(folder / "config.json", pad_token_id=0)

@@ -42,7 +42,11 @@ def test_both_products_may_be_named_in_any_form(form: str | list[str], folder: P
         ({"conv_kernel_size": 3}, "conv_kernel_size must be 0, found 3. Choose another"),
         ({"norm_rel_ebd": "batch_norm"}, "norm_rel_ebd must be 'layer_norm' or 'none', found 'batch_norm'."),
         ({"position_buckets": 1}, "position_buckets must be a whole number from 2 to 65,536, or -1 for none, found 1."),
-        ({"position_buckets": 80}, "max_relative_positions must be a whole number above half of position_buckets"),
+        (
+            {"position_buckets": 80, "max_relative_positions": 41},
+            "max_relative_positions must be a whole number above half of position_buckets, to 1,048,576, or -1 for "
+            "max_position_embeddings, found 41.",
+        ),
         ({"max_relative_positions": 9}, "max_relative_positions must be a whole number above half"),
         ({"embedding_size": 12}, "embedding_size must be hidden_size, found 12. Choose another"),
         ({"attention_head_size": 64}, "attention_head_size must be hidden_size / num_attention_heads, found 64."),

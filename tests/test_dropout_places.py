@@ -14,6 +14,7 @@ from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
 from mtbert.model import attention, encoder, heads, layer, relative
 from mtbert.model.attention import Groups
+from mtbert.model.families.known import FAMILIES
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.task import Task
@@ -50,7 +51,7 @@ class Masks:
         return self(x, p) if training else x
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

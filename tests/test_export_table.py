@@ -29,10 +29,14 @@ def tasks() -> Iterator[Task]:
 
 
 def there_is(one: Task, kind: str) -> bool:
-    """Returns whether an encoder of the family can have the task: some native heads read first tokens alone."""
+    """Returns whether an encoder of the family can have the task.
+
+    Some families have no native head, and some native heads read first tokens alone.
+    """
     native = toy_stock.encoder(kind).config.native
-    others = native is not None and native.pooling_key is not None
-    return not one.head_kind.native or one.pooled("cls") == "cls" or others
+    if one.head_kind.native:
+        return native is not None and (one.pooled("cls") == "cls" or native.pooling_key is not None)
+    return True
 
 
 def held(name: str, made: Mapping[str, Predictor], one: Task) -> str:

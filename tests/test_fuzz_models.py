@@ -15,6 +15,7 @@ from hypothesis import given
 from tiny import hf_folder, hf_model
 
 from mtbert.data.tokenizer import load_tokenizer, sequences
+from mtbert.model.families.known import FAMILIES
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder, save_encoder
@@ -24,12 +25,9 @@ from mtbert.task import Head, Task
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Encoder folders of two families, one of them in shards, and the model folder of a run."""
+    """Encoder folders of all families, one more in shards, and the model folder of a run."""
     root = tmp_path_factory.mktemp("fuzz")
-    found = {
-        kind: hf_folder(kind, root / kind)
-        for kind in ("bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2")
-    }
+    found = {kind: hf_folder(kind, root / kind) for kind in FAMILIES}
     hf_model("bert").save_pretrained(root / "shards", max_shard_size="30KB")
     encoder = toy_run.encoder_folder(root / "encoder")
     tasks = {
@@ -56,10 +54,20 @@ def altered(folder: Path, name: str, value: Any, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "electra", "distilbert", "mpnet", "modernbert", "deberta-v2"])
+@pytest.mark.parametrize("kind", FAMILIES)
 def test_any_config_of_an_encoder_loads_or_is_one_line(kind, folders, tmp_path):
     original = json.loads((folders[kind] / "config.json").read_text())
-    keys = ("embedding_size", "pad_token_id", "activation", "dim", "n_layers", "position_embedding_type", "is_decoder")
+    keys = (
+        "embedding_size",
+        "rope_theta",
+        "n_head",
+        "pad_token_id",
+        "activation",
+        "dim",
+        "n_layers",
+        "position_embedding_type",
+        "is_decoder",
+    )
 
     @fuzzed
     @given(mutated(original, keys))

@@ -9,11 +9,12 @@ import torch
 import toy_encoder
 import transformers
 from foreign import edit, refused
-from tiny import CPU, hf_folder, hf_model, ragged
+from tiny import CPU, hf_folder, pieces, ragged
 from torch import Tensor
 from torch.testing import assert_close
 from toy_encoder import EXACT, LENGTHS
 from toy_stock import TAGS, exported, predictor, task
+from transformers.models.modernbert import modeling_modernbert
 
 from mtbert.model import lora
 from mtbert.model.attention import Groups
@@ -62,7 +63,7 @@ def test_both_bases_of_the_rotation_are_read_in_their_new_and_their_old_place(
     edit(hf_folder("modernbert", tmp_path) / "config.json", **change)
     assert parts(tmp_path) == [(7.0, None), (5.0, 4), (5.0, 4)]
     theirs = transformers.AutoModel.from_pretrained(tmp_path).config.rope_parameters
-    assert {name: turns["rope_theta"] for name, turns in theirs.items()} == {
+    assert {name: parameters["rope_theta"] for name, parameters in theirs.items()} == {
         "full_attention": 7.0,
         "sliding_attention": 5.0,
     }
@@ -99,19 +100,33 @@ def test_the_name_of_the_positions_is_not_read(tmp_path: Path):
         ({"mlp_bias": "no"}, "mlp_bias must be true or false, found 'no'."),
         (
             {"rope_parameters": {"full_attention": {"rope_type": "yarn", "rope_theta": 9.0}}},
-            f"full_attention and sliding_attention, found 'yarn'. {PLAIN}",
+            "full_attention and sliding_attention, found "
+            f"{{'full_attention': {{'rope_type': 'yarn', 'rope_theta': 9.0}}}}. {PLAIN}",
         ),
-        ({"rope_parameters": {"rope_type": "default"}}, f"sliding_attention, found 'default'. {PLAIN}"),
+        (
+            {"rope_parameters": {"rope_type": "default"}},
+            f"sliding_attention, found {{'rope_type': 'default'}}. {PLAIN}",
+        ),
         (
             {"rope_scaling": {"rope_type": "linear"}},
             f"rope_scaling must be null, found {{'rope_type': 'linear'}}. {PLAIN}",
         ),
         ({"global_rope_theta": 1}, "global_rope_theta must be a number above 1, found 1."),
+        (
+            {"rope_parameters": {"full_attention": {"partial_rotary_factor": 0.5}}},
+            f"sliding_attention, found {{'full_attention': {{'partial_rotary_factor': 0.5}}}}. {PLAIN}",
+        ),
+        (
+            {"local_rope_theta": None},
+            "local_rope_theta must be a number above 1, found None. "
+            "If it is null, give it the value of global_rope_theta.",
+        ),
         ({"classifier_activation": "x"}, "classifier_activation must be one of gelu, gelu_new"),
     ],
 )
 def test_a_config_of_another_kind_is_refused(tmp_path: Path, change: dict[str, object], message: str):
-    edit(hf_folder("modernbert", tmp_path) / "config.json", **change)
+    file = hf_folder("modernbert", tmp_path) / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
     refused(ValueError, tmp_path, message)
 
 
@@ -137,6 +152,19 @@ def test_tokens_beyond_the_window_of_every_layer_change_nothing(encoders):
         assert not (upper(slice(0, 1))[0] == upper(slice(0, 1))[1]).all(-1).any()
 
 
+@pytest.mark.parametrize("kind", ["modernbert", "modernbert biased"])
+def test_states_equal_those_of_a_library_that_rotates_in_float32(encoders, kind: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(modeling_modernbert, "apply_rotary_pos_emb", tiny.ROTATED_IN_FLOAT32)
+    model = tiny.hf_model(kind)
+    with torch.no_grad():
+        found_ND = states(encoders(kind))
+        expected_ND = torch.cat(
+            [model(input_ids=ids[None]).last_hidden_state[0] for ids in pieces(BATCH.ids_N, BATCH.layout)]
+        )
+    assert expected_ND.std() > 0.5
+    assert 0 < (found_ND - expected_ND).norm() < 1e-6 * expected_ND.norm()
+
+
 def test_first_tokens_alone_and_rounded_shapes_give_the_same_states(encoders):
     for kind in ("modernbert", "modernbert biased"):  # the last layer of both has a window
         encoder = encoders(kind)
@@ -145,21 +173,6 @@ def test_first_tokens_alone_and_rounded_shapes_give_the_same_states(encoders):
             assert_close(states(encoder, first_only=True), whole[list(BATCH.layout.offsets[:-1])], **EXACT)
             assert Groups(BATCH.layout, CPU, rounded=True).dummies > 0
             assert_close(states(encoder, rounded=True), whole, **EXACT)
-
-
-def test_bfloat16_loses_no_more_than_transformers_loses(encoders):
-    exact = encoders("modernbert")
-    model = hf_model("modernbert").float()
-    model.set_attn_implementation("eager")  # others keep the scores in float32
-    with torch.no_grad():
-        expected = states(exact)
-        rough = exact.float()
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            ours = (states(rough).double() - expected).norm()
-            theirs = torch.cat(
-                [model(input_ids=ids[None]).last_hidden_state[0] for ids in tiny.pieces(BATCH.ids_N, BATCH.layout)]
-            )
-    assert 0 < ours < 1.2 * (theirs.double() - expected).norm()
 
 
 def test_an_adapter_reads_the_input_of_the_attention_and_is_added_to_the_last_sum(encoders):

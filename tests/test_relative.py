@@ -175,6 +175,7 @@ def test_long_sequences_have_relative_positions_too(kind: str, encoders: Encoder
         ("mpnet", {"max_position_embeddings": 514}),
         ("deberta-v2", {"max_position_embeddings": 512, "position_buckets": 256}),
         ("deberta-v2", {"max_position_embeddings": 512, "position_buckets": 33, "max_relative_positions": 100}),
+        ("deberta-v2", {"max_position_embeddings": 512, "position_buckets": 1100}),  # each distance has its own
         ("deberta-v2 plain", {"max_position_embeddings": 512}),
     ],
 )

@@ -6,7 +6,7 @@ import torch
 import transformers
 from foreign import edit, refused, retensor
 from safetensors.torch import load_file, save_file
-from tiny import CONFIGS, CPU, exact_attention, hf_folder, hf_model, pieces, ragged
+from tiny import CONFIGS, CPU, exact_attention, hf_folder, hf_model, names_in_files, pieces, ragged
 from torch.testing import assert_close
 
 from mtbert.model.attention import Groups
@@ -24,8 +24,8 @@ def bert(tmp_path):
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_weight_has_a_place_and_every_place_a_weight(kind, tmp_path):
     loaded = load_encoder(str(hf_folder(kind, tmp_path)))
-    theirs = hf_model(kind).state_dict()
-    state = encoder_state(loaded.encoder)
+    model, state = hf_model(kind), encoder_state(loaded.encoder)
+    theirs = names_in_files(model, model.state_dict())
     assert (loaded.missing, loaded.unexpected, loaded.folder) == ((), (), tmp_path)
     assert set(state) == set(theirs)
     for name, tensor in theirs.items():

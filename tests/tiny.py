@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import transformers
 from torch import Tensor
+from transformers import core_model_loading
 from transformers.models.modernbert import modeling_modernbert
 
 from mtbert.batch import Dataset, Example, Examples, Layout, Sequences, Span, StepBatch
@@ -52,6 +53,7 @@ _MODERN = {name: size for name, size in _SHAPE.items() if name != "initializer_r
     "local_attention": 8,
     **dict.fromkeys(["pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id"], 0),
 }
+_ROTARY = _SHAPE | {"pad_token_id": 0}
 # Two heads of 12 numbers: transformers computes the scale sqrt(3 * 12) in float32, which must be exact there. Distances
 # beyond 8 share buckets.
 _DEBERTA = _SHAPE | {
@@ -84,6 +86,11 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
         **_DEBERTA
         | {"norm_rel_ebd": "none", "position_buckets": -1, "type_vocab_size": 2, "max_relative_positions": 20}
     ),
+    "nomic_bert": transformers.NomicBertConfig(**_ROTARY),
+    "gte": transformers.GteConfig(
+        **_ROTARY, type_vocab_size=2, rope_parameters={"rope_type": "default", "rope_theta": 77.0}
+    ),
+    "gte plain": transformers.GteConfig(**_ROTARY, type_vocab_size=0, hidden_act="gelu_new"),
     "electra": transformers.ElectraConfig(**_SHAPE, embedding_size=16),
     "electra wide": transformers.ElectraConfig(**_SHAPE, embedding_size=24, hidden_act="gelu_new"),
     "distilbert": transformers.DistilBertConfig(
@@ -101,13 +108,14 @@ CONFIGS: Mapping[str, transformers.PreTrainedConfig] = {
 }
 
 
-def _turned(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, ...]:
+def _rotated(q: Tensor, k: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, ...]:
     cos, sin = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     return tuple(x * cos + modeling_modernbert.rotate_half(x) * sin for x in (q, k))
 
 
 # ModernBERT there rotates in float32, and its eager softmax is in float32, which large weights blow up to 1e-5.
-modeling_modernbert.apply_rotary_pos_emb = _turned
+ROTATED_IN_FLOAT32 = modeling_modernbert.apply_rotary_pos_emb  # the library's own function
+modeling_modernbert.apply_rotary_pos_emb = _rotated
 IN_FLOAT32 = ("modernbert",)  # families whose eager attention is in float32 whatever the weights are
 
 
@@ -130,6 +138,11 @@ def hf_model(kind: str, seed: int = 0) -> transformers.PreTrainedModel:
             if "norm.weight" in name.lower():
                 parameter += 1.0
     return model.eval()
+
+
+def names_in_files(model: transformers.PreTrainedModel, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Returns ``tensors``, whose names are those of parameters of ``model``, with the names that files have."""
+    return core_model_loading.revert_weight_conversion(model, dict(tensors))
 
 
 def hf_folder(kind: str, folder: Path, seed: int = 0) -> Path:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.attention.varlen
-from tiny import CPU, MAX_LENGTH, hf_folder, hf_model
+from tiny import CPU, MAX_LENGTH, hf_folder, hf_model, names_in_files
 
 from mtbert.batch import StepBatch
 from mtbert.model.attention import Groups
@@ -30,7 +30,8 @@ def encoders(tmp_path_factory):
 
 def with_weights(encoder: Encoder, kind: str) -> Encoder:
     """Returns ``encoder`` in float64, with the weights of ``hf_model(kind)``; the loader returns float32."""
-    theirs, names = hf_model(kind).state_dict(), encoder_names(encoder.config)
+    model, names = hf_model(kind), encoder_names(encoder.config)
+    theirs = names_in_files(model, model.state_dict())
     encoder.double().load_state_dict({ours: torch.cat([theirs[t] for t in names[ours]]) for ours in names})
     encoder.zero_grad()
     return encoder

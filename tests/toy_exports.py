@@ -11,7 +11,17 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from mtbert.answers.fitting import FittedName
 from mtbert.model.encoder import Encoder, EncoderConfig
-from mtbert.model.families import bert, deberta_v2, distilbert, electra, modernbert, mpnet, roberta
+from mtbert.model.families import (
+    bert,
+    deberta_v2,
+    distilbert,
+    electra,
+    gte,
+    modernbert,
+    mpnet,
+    nomic_bert,
+    roberta,
+)
 from mtbert.model.model import Model
 from mtbert.task import Head, Task
 from mtbert.use.export import OptionName, Wanted
@@ -42,6 +52,8 @@ DEBERTA = {
 ENCODERS: Mapping[str, EncoderConfig] = {
     "bert": bert.encoder(BERT),
     "roberta": roberta.encoder(roberta.RobertaConfig(**_OF_BERT | {"type_vocab_size": 1})),
+    "gte": gte.encoder(gte.GteConfig(**_OF_BERT | {"position_embedding_type": "rope"})),
+    "nomic_bert": nomic_bert.encoder(nomic_bert.NomicBertConfig(**_OF_BERT)),
     "mpnet": mpnet.encoder(mpnet.MpnetConfig(**_OF_BERT)),
     "deberta-v2": deberta_v2.encoder(deberta_v2.DebertaConfig(**_OF_BERT | DEBERTA)),
     "electra": electra.encoder(electra.ElectraConfig(**_OF_BERT, embedding_size=4)),

@@ -21,7 +21,19 @@ from mtbert.use.export import Compared, Exporter, Wanted
 from mtbert.use.export.check import compare
 from mtbert.use.predictor import Predictor
 
-FAMILIES = ("bert", "roberta", "xlm-roberta", "camembert", "electra", "distilbert", "modernbert", "mpnet", "deberta-v2")
+FAMILIES = (
+    "bert",
+    "roberta",
+    "xlm-roberta",
+    "camembert",
+    "electra",
+    "distilbert",
+    "modernbert",
+    "mpnet",
+    "deberta-v2",
+    "nomic_bert",
+    "gte",
+)
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
 LONGEST = 20  # tokens of a sequence
 

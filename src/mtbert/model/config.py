@@ -3,15 +3,18 @@
 Each encoder family defines which keys and values are valid.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 
 from mtbert.data.vocab_files import FETCH
 from mtbert.json_files import read_json
-from mtbert.messages import near, shown
+from mtbert.messages import clean, near, shown
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import Config
 from mtbert.model.families.known import FAMILIES
@@ -43,22 +46,42 @@ def read_config(file: Path) -> EncoderConfig:
     try:
         settings = family.config.model_validate(source)
     except ValidationError as error:
-        raise ValueError(f"{file}: {_first(error, family.config)}") from None
+        raise ValueError(f"{file}: {_first(error, family.config, source)}") from None
+    _check_fixed(file, source, family.fixed(settings), family.config)
     config = replace(family.encoder(settings), source=source)
     if config.max_length < 1:
         raise ValueError(
-            f"{file}: max_position_embeddings must be more than {config.position_offset}, as positions start behind "
-            f"pad_token_id, found {settings.max_position_embeddings}. {FETCH}"
+            f"{file}: max_position_embeddings must be more than {config.position_offset}, the first position, "
+            f"found {settings.max_position_embeddings}. {FETCH}"
         )
     if config.width % config.heads:
         raise ValueError(f"{file}: {config.heads} heads do not divide width {config.width}. {FETCH}")
+    with torch.device("meta"):  # which costs no memory
+        rotary = config.layer(config, 0).attention.rotary
+    if rotary is not None and config.width // config.heads % 2:
+        raise ValueError(
+            f"{file}: rotary positions need heads of an even width, found {config.heads} heads in width "
+            f"{config.width}. {FETCH}"
+        )
     return config
 
 
-def _first(error: ValidationError, kind: type[Config]) -> str:
+def _check_fixed(file: Path, source: Mapping[str, Any], fixed: Mapping[str, Any], kind: type[Config]) -> None:
+    """Raises a ValueError if a key that is not read would make another encoder.
+
+    Such keys are those in ``fixed``, and all other keys about rotary positions.
+    """
+    for key, value in source.items():
+        other = key not in kind.model_fields and not {"rope", "rotary"}.isdisjoint(key.split("_"))
+        if (key in fixed or other) and value is not None and value != fixed.get(key, False):
+            must = json.dumps(fixed[key]) if key in fixed else "null or false"
+            repair = f"Choose another {source['model_type']} encoder."
+            raise ValueError(f"{file}: {clean(key)} must be {must}, found {shown(value)}. {repair}")
+
+
+def _first(error: ValidationError, kind: type[Config], source: Mapping[str, Any]) -> str:
     """Returns a message about the first validation error, in the form ``KEY must be A, found B. REPAIR``."""
-    first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0])
-    found = "nothing" if first["type"] == "missing" else shown(first["input"])
+    key = str(error.errors(include_url=False)[0]["loc"][0])
+    found = shown(source[key]) if key in source else "nothing"
     setting: Any = kind.model_fields[key]
     return f"{key} must be {setting.description}, found {found}. {setting.json_schema_extra['repair']}"

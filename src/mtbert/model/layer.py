@@ -38,17 +38,18 @@ ACTIVATIONS: Mapping[str, Activation] = {
 
 @dataclass(frozen=True)
 class Gated:
-    """An activation with a gate: ``activation(first half of x) * second half of x``, ``[N, 2 * F] -> [N, F]``.
+    """An activation with a gate: ``activation(gate) * value``, ``[N, 2 * F] -> [N, F]``.
 
-    If ``gate_first`` is true, the first half is the gate, and the second half goes through the activation.
+    The gate is the first half of the input and the value is the second half, or the other way round if ``gate_last`` is
+    true.
     """
 
     activation: Activation
-    gate_first: bool = False
+    gate_last: bool = False
 
     def __call__(self, x_N2F: Tensor) -> Tensor:
         first_NF, second_NF = x_N2F.chunk(2, dim=-1)
-        if self.gate_first:
+        if self.gate_last:
             return self.activation(second_NF) * first_NF
         return self.activation(first_NF) * second_NF
 
@@ -64,7 +65,7 @@ class Rotary:
 
     base: float
 
-    def turns(self, positions_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    def cos_sin(self, positions_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
         """Returns the cosine and the sine of the angle of each element of a head, ``[N, 1, E]`` each, in float32.
 
         The sine of an element of the first half is negated. ``positions_N`` holds the position of each token in its
@@ -75,16 +76,16 @@ class Rotary:
         cos, sin = angles.cos(), angles.sin()
         return torch.cat([cos, cos], dim=2), torch.cat([-sin, sin], dim=2)
 
-    def __call__(self, qkv_N3D: Tensor, heads: int, turns: tuple[Tensor, Tensor]) -> Tensor:
+    def __call__(self, qkv_N3D: Tensor, heads: int, cos_sin: tuple[Tensor, Tensor]) -> Tensor:
         """Returns a copy of ``qkv_N3D`` (queries, keys and values of N tokens) with rotated queries and keys.
 
-        ``turns`` is the result of :meth:`turns`.
+        ``cos_sin`` is the result of :meth:`cos_sin`.
         """
-        cos_N1E, sin_N1E = turns
+        cos_N1E, sin_N1E = cos_sin
         both, values = torch.split(qkv_N3D.view(qkv_N3D.shape[0], 3 * heads, -1), [2 * heads, heads], dim=1)
         first, second = both.chunk(2, dim=2)
-        turned = both * cos_N1E + torch.cat([second, first], dim=2) * sin_N1E
-        return torch.cat([turned.to(values.dtype), values], dim=1).flatten(1)
+        rotated = both * cos_N1E + torch.cat([second, first], dim=2) * sin_N1E
+        return torch.cat([rotated.to(values.dtype), values], dim=1).flatten(1)
 
 
 @dataclass(frozen=True)
@@ -116,8 +117,8 @@ class Attention:
         """
         if self.rotary is not None:
             width = qkv_N3D.shape[1] // (3 * self.heads)
-            turns = groups.once((self.rotary, width), partial(self.rotary.turns, groups.positions_N, width))
-            qkv_N3D = self.rotary(qkv_N3D, self.heads, turns)
+            cos_sin = groups.once((self.rotary, width), partial(self.rotary.cos_sin, groups.positions_N, width))
+            qkv_N3D = self.rotary(qkv_N3D, self.heads, cos_sin)
         return attend(
             qkv_N3D, groups, self.heads, self.dropout, generator, scores, window=self.window, first_only=first_only
         )

@@ -5,7 +5,7 @@ The names of the weights in a checkpoint are defined by the encoder's family: se
 
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
     encoder = unfilled(config)
     needed = sum(p.numel() for p in encoder.behind(pooled=False))
-    prefix = FAMILIES[config.family].prefix
-    tensors = {_modern(name, prefix): tensor for name, tensor in stored(folder, needed).items()}
+    prefixes = FAMILIES[config.family].prefixes
+    tensors = {_modern(name, prefixes): tensor for name, tensor in stored(folder, needed).items()}
     known = set(encoder_state(encoder))
     missing = tuple(sorted(known - set(tensors)))
     unexpected = tuple(sorted(n for n in set(tensors) - known if not n.endswith(("position_ids", "token_type_ids"))))
@@ -174,10 +174,10 @@ def _theirs(name: str, names: Mapping[str, tuple[str, ...]]) -> Iterator[str]:
     return (f"{theirs.format(number[1])}.{suffix}" for theirs in names[f"layers.{{}}.{module[number.end() :]}"])
 
 
-def _modern(name: str, prefix: str) -> str:
-    """Returns a weight name without ``prefix``, and with current names for the parameters of LayerNorm.
+def _modern(name: str, prefixes: Iterable[str]) -> str:
+    """Returns a weight name without the first of ``prefixes`` that it has, and with current names for LayerNorm.
 
     ``gamma`` becomes ``weight``, and ``beta`` becomes ``bias``.
     """
-    name = name.removeprefix(prefix)
+    name = name.removeprefix(next(filter(name.startswith, prefixes), ""))
     return re.sub(r"LayerNorm\.gamma$", "LayerNorm.weight", re.sub(r"LayerNorm\.beta$", "LayerNorm.bias", name))

@@ -60,13 +60,14 @@ def _known(name: str) -> str:
 ActivationName = Annotated[str, AfterValidator(_known)]
 
 
-class Turns(BaseModel):
+class RopeParameters(BaseModel):
     """The settings of rotary positions in a ``config.json``. Only plain positions are accepted, not scaled ones."""
 
     model_config = ConfigDict(extra="forbid")
 
     rope_type: Literal["default"] = "default"
     rope_theta: float | None = Field(default=None, gt=1)  # the base; if it is missing, the family has another
+    partial_rotary_factor: float = Field(default=1.0, ge=1, le=1)  # the rotated part of each head: all of it
 
 
 def rotary_positions(what: str = "plain rotary positions") -> Any:
@@ -74,7 +75,7 @@ def rotary_positions(what: str = "plain rotary positions") -> Any:
     return must_be(what, None, "Choose an encoder with plain rotary positions.")
 
 
-def rotary_base(parameters: Turns | None, theta: float | None, default: float) -> float:
+def rotary_base(parameters: RopeParameters | None, theta: float | None, default: float) -> float:
     """Returns the base of rotary positions.
 
     As in transformers, ``rope_parameters`` come first, then the key ``rope_theta`` of older files, then ``default``.
@@ -85,7 +86,8 @@ def rotary_base(parameters: Turns | None, theta: float | None, default: float) -
 class Config(BaseModel):
     """The keys that all families read from a ``config.json``.
 
-    A family adds keys of its own in a subclass. All other keys are ignored.
+    A family adds keys of its own in a subclass. All other keys are ignored, unless they would make another encoder: see
+    ``Family.fixed``.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)
@@ -113,7 +115,11 @@ class Family(Generic[C]):
             that the encoder without a head has in transformers, such as ``BertModel``.
         config: The class with the keys that the family reads from a ``config.json``.
         encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
-        prefix: The prefix of weight names in a checkpoint that also contains heads of pre-training, such as ``bert.``.
+        prefixes: The prefixes of weight names in a checkpoint that also contains heads of pre-training, such as
+            ``bert.``. Each of them is removed when weights are read. The first one is written.
+        fixed: A function that takes an instance of the class ``config`` and returns keys that no encoder of this family
+            needs, but that make another encoder of most values: a dict from the key to its only valid value. A key may
+            also be missing or null.
         names: A dict from the name of each of our modules to a tuple with names of modules in the checkpoint. The
             weights of these checkpoint modules, concatenated, are the weights of our module. In all names, ``{}``
             stands for the index of a layer.
@@ -123,5 +129,6 @@ class Family(Generic[C]):
     types: Mapping[str, str]
     config: type[C]
     encoder: Callable[[C], EncoderConfig]
-    prefix: str
+    prefixes: tuple[str, ...]
+    fixed: Callable[[C], Mapping[str, Any]] = lambda config: {}
     names: Mapping[str, tuple[str, ...]]

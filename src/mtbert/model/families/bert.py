@@ -3,11 +3,13 @@
 Source: Devlin et al., "BERT: Pre-training of Deep Bidirectional Transformers for Language Understanding", 2019.
 """
 
+from typing import Literal
+
 from torch import nn
 
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import ActivationName, Config, Family, activation, dropout_rate, tiny, whole_number
-from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer
+from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
 from mtbert.model.native import NativeHead
 
 
@@ -51,17 +53,39 @@ def encoder(c: BertConfig) -> EncoderConfig:
     )
 
 
-def layer(c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a new BERT layer. All layers are built in the same way, whatever their ``index``."""
+def layer(
+    c: EncoderConfig,
+    index: int,
+    *,
+    rotary: Rotary | None = None,
+    bias: bool = True,
+    gate: Literal["first", "last"] | None = None,
+    drops_intermediate: bool = False,
+) -> EncoderLayer:
+    """Returns a new BERT layer. All layers are built in the same way, whatever their ``index``.
+
+    Other families change it by these arguments:
+
+    Args:
+        c: The architecture of the encoder.
+        index: The number of the layer, counted from 0.
+        rotary: Rotary positions of queries and keys; None for none.
+        bias: Whether linear layers have biases.
+        gate: The half of the wide vector that is the gate of the activation; None for an activation without a gate. The
+            linear layer before a gate has no bias.
+        drops_intermediate: Whether there is dropout after the activation too.
+    """
+    activation = ACTIVATIONS[c.activation]
     return EncoderLayer(
-        qkv=nn.Linear(c.width, 3 * c.width),
-        attention=Attention(c.heads, c.attention_dropout),
-        attention_output=nn.Linear(c.width, c.width),
+        qkv=nn.Linear(c.width, 3 * c.width, bias=bias),
+        attention=Attention(c.heads, c.attention_dropout, rotary),
+        attention_output=nn.Linear(c.width, c.width, bias=bias),
         attention_output_dropout=c.hidden_dropout,
         attention_norm=c.norm(c.width),
-        intermediate=nn.Linear(c.width, c.intermediate),
-        activation=ACTIVATIONS[c.activation],
-        output=nn.Linear(c.intermediate, c.width),
+        intermediate=nn.Linear(c.width, (2 if gate else 1) * c.intermediate, bias=bias and gate is None),
+        activation=Gated(activation, gate_last=gate == "last") if gate else activation,
+        intermediate_dropout=c.hidden_dropout if drops_intermediate else 0.0,
+        output=nn.Linear(c.intermediate, c.width, bias=bias),
         output_dropout=c.hidden_dropout,
         output_norm=c.norm(c.width),
     )
@@ -81,4 +105,6 @@ NAMES = {
     "pooler": ("pooler.dense",),
 }
 
-BERT = Family(name="bert", types={"bert": "BertModel"}, config=BertConfig, encoder=encoder, prefix="bert.", names=NAMES)
+BERT = Family(
+    name="bert", types={"bert": "BertModel"}, config=BertConfig, encoder=encoder, prefixes=("bert.",), names=NAMES
+)

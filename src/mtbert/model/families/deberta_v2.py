@@ -60,9 +60,8 @@ def _several(value: int) -> int:
 
 
 def _fits_buckets(value: int, info: ValidationInfo) -> int:
-    positions = value if value > 0 else info.data.get("max_position_embeddings", 0)
     buckets = info.data.get("position_buckets", 0)
-    if buckets > 0 and positions < buckets // 2 + 2:
+    if value > 0 and buckets > 0 and value < buckets // 2 + 2:
         raise ValueError("too small for buckets")
     return value
 
@@ -155,7 +154,7 @@ DEBERTA_V2 = Family(
     types={"deberta-v2": "DebertaV2Model"},
     config=DebertaConfig,
     encoder=encoder,
-    prefix="deberta.",
+    prefixes=("deberta.",),
     names={
         "word_embedding": ("embeddings.word_embeddings",),
         "position_embedding": ("embeddings.position_embeddings",),

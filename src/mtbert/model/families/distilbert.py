@@ -61,7 +61,7 @@ DISTILBERT = Family(
     types={"distilbert": "DistilBertModel"},
     config=DistilBertConfig,
     encoder=encoder,
-    prefix="distilbert.",
+    prefixes=("distilbert.",),
     names={
         "word_embedding": ("embeddings.word_embeddings",),
         "position_embedding": ("embeddings.position_embeddings",),

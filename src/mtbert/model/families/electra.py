@@ -37,6 +37,6 @@ ELECTRA = Family(
     types={"electra": "ElectraModel"},
     config=ElectraConfig,
     encoder=encoder,
-    prefix="electra.",
+    prefixes=("electra.",),
     names=bert.NAMES | {"embedding_projection": ("embeddings_project",)},
 )

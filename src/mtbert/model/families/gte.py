@@ -1,18 +1,18 @@
 """GTE: BERT with rotary positions and a gated activation.
 
 Source: Zhang et al., "mGTE: Generalized Long-Context Text Representation and Reranking Models for Multilingual Text
-Retrieval", 2024. The names of weights are those in published files, which transformers writes too.
+Retrieval", 2024. The names of weights are those in published files, which transformers writes too. The authors' own
+code, whose files have the ``model_type`` "new", has more kinds of encoders than GTE. Keys of such files are checked.
 """
 
 from dataclasses import replace
 from functools import partial
-
-from torch import nn
+from typing import Any
 
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import (
     Family,
-    Turns,
+    RopeParameters,
     bert,
     dropout_rate,
     must_be,
@@ -20,7 +20,7 @@ from mtbert.model.families import (
     rotary_positions,
     whole_number,
 )
-from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
+from mtbert.model.layer import Rotary
 
 
 class GteConfig(bert.BertConfig):
@@ -29,41 +29,39 @@ class GteConfig(bert.BertConfig):
     Optional keys that are missing get the defaults of transformers.
     """
 
+    position_embedding_type: Any = None  # see fixed
     max_position_embeddings: int = whole_number(2**20, default=8192)
     type_vocab_size: int = whole_number(2**10, default=1, least=0)
     attention_probs_dropout_prob: float = dropout_rate(0.0)
     rope_scaling: None = rotary_positions("null")
-    rope_parameters: Turns | None = rotary_positions()
+    rope_parameters: RopeParameters | None = rotary_positions()
     rope_theta: float | None = must_be("a number above 1", None, gt=1)
 
 
 def encoder(c: GteConfig) -> EncoderConfig:
     """Returns the architecture of a GTE encoder from the keys of its ``config.json``."""
+    rotary = Rotary(rotary_base(c.rope_parameters, c.rope_theta, 160_000.0))
     return replace(
         bert.encoder(c),
         family="gte",
-        layer=partial(layer, Rotary(rotary_base(c.rope_parameters, c.rope_theta, 160_000.0))),
+        layer=partial(bert.layer, rotary=rotary, gate="last", drops_intermediate=True),
         position_offset=None,
         pooler=False,
         native=None,
     )
 
 
-def layer(rotary: Rotary, c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a new layer. All layers are built in the same way, whatever their ``index``."""
-    return EncoderLayer(
-        qkv=nn.Linear(c.width, 3 * c.width),
-        attention=Attention(c.heads, c.attention_dropout, rotary),
-        attention_output=nn.Linear(c.width, c.width),
-        attention_output_dropout=c.hidden_dropout,
-        attention_norm=c.norm(c.width),
-        intermediate=nn.Linear(c.width, 2 * c.intermediate, bias=False),
-        activation=Gated(ACTIVATIONS[c.activation], gate_first=True),
-        intermediate_dropout=c.hidden_dropout,
-        output=nn.Linear(c.intermediate, c.width),
-        output_dropout=c.hidden_dropout,
-        output_norm=c.norm(c.width),
-    )
+def fixed(c: GteConfig) -> dict[str, Any]:
+    """Returns the keys of the authors' own code that make another encoder unless they have these values."""
+    return {
+        "head_dim": c.hidden_size // c.num_attention_heads,
+        "layer_norm_type": "layer_norm",
+        "logn_attention_clip1": False,
+        "logn_attention_scale": False,
+        "pack_qkv": True,
+        "partial_rotary_factor": 1.0,
+        "position_embedding_type": "rope",
+    }
 
 
 GTE = Family(
@@ -71,7 +69,8 @@ GTE = Family(
     types={"gte": "GteModel"},
     config=GteConfig,
     encoder=encoder,
-    prefix="gte.",
+    prefixes=("gte.", "new."),
+    fixed=fixed,
     names={
         "word_embedding": ("embeddings.word_embeddings",),
         "segment_embedding": ("embeddings.token_type_embeddings",),

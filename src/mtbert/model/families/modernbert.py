@@ -17,10 +17,11 @@ from mtbert.model.families import (
     ActivationName,
     Config,
     Family,
-    Turns,
+    RopeParameters,
     activation,
     dropout_rate,
     must_be,
+    rotary_base,
     rotary_positions,
     tiny,
     whole_number,
@@ -28,10 +29,12 @@ from mtbert.model.families import (
 from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
 from mtbert.model.native import HeadNorm, NativeHead
 
+# The first code of ModernBERT read null so, and transformers today cannot read it.
+NULL_BASE = "If it is null, give it the value of global_rope_theta."
 LayerType = Literal["full_attention", "sliding_attention"]
 
 
-class TurnsByType(BaseModel):
+class RopeParametersByType(BaseModel):
     """The value of ``rope_parameters`` in a ``config.json``.
 
     It holds one group of settings for the layers with full attention, and another for the layers with sliding
@@ -41,8 +44,8 @@ class TurnsByType(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    full_attention: Turns | None = None
-    sliding_attention: Turns | None = None
+    full_attention: RopeParameters | None = None
+    sliding_attention: RopeParameters | None = None
 
 
 def _one_per_layer(types: tuple[LayerType, ...] | None, info: ValidationInfo) -> tuple[LayerType, ...] | None:
@@ -76,11 +79,11 @@ class ModernBertConfig(Config):
         "full_attention or sliding_attention for each layer", None
     )
     rope_scaling: None = rotary_positions("null")
-    rope_parameters: TurnsByType | None = rotary_positions(
+    rope_parameters: RopeParametersByType | None = rotary_positions(
         "plain rotary positions for full_attention and sliding_attention"
     )
     global_rope_theta: float = must_be("a number above 1", 160_000.0, gt=1)
-    local_rope_theta: float = must_be("a number above 1", 10_000.0, gt=1)
+    local_rope_theta: float = must_be("a number above 1", 10_000.0, NULL_BASE, gt=1)
     classifier_activation: ActivationName = activation()
     classifier_bias: bool = must_be("true or false", False)
     classifier_pooling: Any = None  # a task says what its head reads; an export writes it here
@@ -138,19 +141,24 @@ def layer(source: ModernBertConfig, c: EncoderConfig, index: int) -> EncoderLaye
 
 def attention(source: ModernBertConfig, c: EncoderConfig, index: int) -> Attention:
     """Returns the attention of layer number ``index``. By default, every third layer has full attention."""
-    turns = source.rope_parameters or TurnsByType()
+    by_type = source.rope_parameters or RopeParametersByType()
     if source.layer_types is not None:
         full = source.layer_types[index] == "full_attention"
     else:
         full = index % source.global_attn_every_n_layers == 0
-    base = (turns.full_attention if full else turns.sliding_attention) or Turns()
+    parameters = by_type.full_attention if full else by_type.sliding_attention
     older = source.global_rope_theta if full else source.local_rope_theta
     return Attention(
         c.heads,
         c.attention_dropout,
-        Rotary(base.rope_theta or older),
+        Rotary(rotary_base(parameters, None, older)),
         window=None if full else source.local_attention // 2,
     )
+
+
+def fixed(c: ModernBertConfig) -> dict[str, Any]:
+    """Returns the keys of other encoders, with the values that they have in every ModernBERT."""
+    return {"head_dim": c.hidden_size // c.num_attention_heads, "partial_rotary_factor": 1.0}
 
 
 MODERNBERT = Family(
@@ -158,7 +166,8 @@ MODERNBERT = Family(
     types={"modernbert": "ModernBertModel"},
     config=ModernBertConfig,
     encoder=encoder,
-    prefix="model.",
+    prefixes=("model.",),
+    fixed=fixed,
     names={
         "word_embedding": ("embeddings.tok_embeddings",),
         "embedding_norm": ("embeddings.norm",),

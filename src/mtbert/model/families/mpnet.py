@@ -56,7 +56,7 @@ MPNET = Family(
     types={"mpnet": "MPNetModel"},
     config=MpnetConfig,
     encoder=encoder,
-    prefix="mpnet.",
+    prefixes=("mpnet.",),
     names={
         "word_embedding": ("embeddings.word_embeddings",),
         "position_embedding": ("embeddings.position_embeddings",),

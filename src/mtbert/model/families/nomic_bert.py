@@ -1,19 +1,20 @@
 """NomicBERT: BERT with rotary positions, a gated activation, and no biases in the linear layers.
 
 Source: Nussbaum et al., "Nomic Embed: Training a Reproducible Long Context Text Embedder", 2024. The names of weights
-are those in published files, which transformers writes too.
+are those in published files, which transformers writes too. Such files hold each size twice, because the authors' own
+code reads other keys, such as ``n_embd``. Both must agree. The keys ``n_positions`` (8,192 in published files) and
+``max_trained_positions`` are not read: ``max_position_embeddings`` is the most tokens of a text, as in transformers.
 """
 
 from dataclasses import replace
 from functools import partial
-
-from torch import nn
+from typing import Any
 
 from mtbert.model.encoder import EncoderConfig
 from mtbert.model.families import (
     ActivationName,
     Family,
-    Turns,
+    RopeParameters,
     activation,
     bert,
     dropout_rate,
@@ -22,14 +23,13 @@ from mtbert.model.families import (
     rotary_positions,
     whole_number,
 )
-from mtbert.model.layer import ACTIVATIONS, Attention, EncoderLayer, Gated, Rotary
+from mtbert.model.layer import Rotary
 
 
 class NomicBertConfig(bert.BertConfig):
     """The keys that are read from the ``config.json`` of a NomicBERT model.
 
-    Optional keys that are missing get the defaults of transformers. Files that need code of their own name the sizes by
-    other keys, so those files are read only if they have the default sizes, as nomic-embed-text has.
+    Optional keys that are missing get the defaults of transformers, which are those of nomic-embed-text.
     """
 
     hidden_size: int = whole_number(2**14, default=768)
@@ -41,8 +41,13 @@ class NomicBertConfig(bert.BertConfig):
     hidden_dropout_prob: float = dropout_rate(0.0)
     attention_probs_dropout_prob: float = dropout_rate(0.0)
     rope_scaling: None = rotary_positions("null")
-    rope_parameters: Turns | None = rotary_positions()
+    rope_parameters: RopeParameters | None = rotary_positions()
     rope_theta: float | None = must_be("a number above 1", None, gt=1)
+
+
+def _base(c: NomicBertConfig) -> float:
+    """Returns the base of rotary positions."""
+    return rotary_base(c.rope_parameters, c.rope_theta, 1000.0)
 
 
 def encoder(c: NomicBertConfig) -> EncoderConfig:
@@ -50,27 +55,37 @@ def encoder(c: NomicBertConfig) -> EncoderConfig:
     return replace(
         bert.encoder(c),
         family="nomic_bert",
-        layer=partial(layer, Rotary(rotary_base(c.rope_parameters, c.rope_theta, 1000.0))),
+        layer=partial(bert.layer, rotary=Rotary(_base(c)), bias=False, gate="first"),
         position_offset=None,
         pooler=False,
         native=None,
     )
 
 
-def layer(rotary: Rotary, c: EncoderConfig, index: int) -> EncoderLayer:
-    """Returns a new layer. All layers are built in the same way, whatever their ``index``."""
-    return EncoderLayer(
-        qkv=nn.Linear(c.width, 3 * c.width, bias=False),
-        attention=Attention(c.heads, c.attention_dropout, rotary),
-        attention_output=nn.Linear(c.width, c.width, bias=False),
-        attention_output_dropout=c.hidden_dropout,
-        attention_norm=c.norm(c.width),
-        intermediate=nn.Linear(c.width, 2 * c.intermediate, bias=False),
-        activation=Gated(ACTIVATIONS[c.activation]),
-        output=nn.Linear(c.intermediate, c.width, bias=False),
-        output_dropout=c.hidden_dropout,
-        output_norm=c.norm(c.width),
-    )
+def fixed(c: NomicBertConfig) -> dict[str, Any]:
+    """Returns the keys of the authors' own code that make another encoder unless they have these values."""
+    return {
+        "n_embd": c.hidden_size,
+        "n_layer": c.num_hidden_layers,
+        "n_head": c.num_attention_heads,
+        "n_inner": c.intermediate_size,
+        "head_dim": c.hidden_size // c.num_attention_heads,
+        "activation_function": "swiglu",
+        "layer_norm_epsilon": c.layer_norm_eps,
+        "use_rms_norm": False,
+        "prenorm": False,
+        "parallel_block": False,
+        "causal": False,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "qkv_proj_bias": False,
+        "mlp_fc1_bias": False,
+        "mlp_fc2_bias": False,
+        "partial_rotary_factor": 1.0,
+        "rotary_emb_base": _base(c),
+        "rotary_emb_fraction": 1.0,
+        "rotary_emb_interleaved": False,
+    }
 
 
 NOMIC_BERT = Family(
@@ -78,7 +93,8 @@ NOMIC_BERT = Family(
     types={"nomic_bert": "NomicBertModel"},
     config=NomicBertConfig,
     encoder=encoder,
-    prefix="nomic_bert.",
+    prefixes=("nomic_bert.",),
+    fixed=fixed,
     names={
         "word_embedding": ("embeddings.word_embeddings",),
         "segment_embedding": ("embeddings.token_type_embeddings",),

@@ -40,6 +40,6 @@ ROBERTA = Family(
     },
     config=RobertaConfig,
     encoder=encoder,
-    prefix="roberta.",
+    prefixes=("roberta.",),
     names=bert.NAMES,
 )

@@ -160,7 +160,7 @@ def _write(wanted: Wanted, task: Task, folder: Path) -> Answering:
         beside |= layer.as_tensors(name)
         if layer.norm is not None and head.norm is not None:
             beside |= {f"{head.norm.name}.{part}": weight for part, weight in layer.norm.state_dict().items()}
-    prefix = FAMILIES[encoder.config.family].prefix
+    prefix = FAMILIES[encoder.config.family].prefixes[0]
     write_encoder(encoder, folder, config, beside=beside, prefix=prefix, pooler=head.pooler)
     write_tokenizer_files(wanted, task, folder)
     return partial(_answers, folder)
