@@ -12,12 +12,13 @@ import transformers
 from any_json import fuzzed, mutated, outcome
 from foreign import refused
 from hypothesis import given
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, processors
 from toy_spm import SYLLABLES, oracle, trained
 
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.data.words import split
 from mtbert.storage.model_folder import load_model, save_model
+from mtbert.storage.tokenizer_settings import tokenizer_settings
 from mtbert.use.export import Wanted
 from mtbert.use.export.check import compare
 from mtbert.use.export.known import EXPORTERS
@@ -181,6 +182,24 @@ def test_transformers_makes_our_tokens_from_a_model_folder(kind: str, tmp_path: 
     assert theirs.model_max_length == toy_stock.LONGEST
     assert theirs.pad_token in ("[PAD]", "<pad>")
     assert theirs.mask_token in ("[MASK]", "<mask>")
+
+
+def test_the_tokens_before_and_behind_a_text_have_their_roles_whatever_their_names_are():
+    vocab = {token: i for i, token in enumerate(["<pad>", "<eos>", "<bos>", "<unk>", "<mask>", "ka"])}
+    tokenizer = Tokenizer(models.WordLevel(vocab, unk_token="<unk>"))
+    tokenizer.add_special_tokens([*vocab][:-1])
+    config = toy_stock.encoder("bert").config
+
+    def found() -> dict[str, str]:
+        settings = tokenizer_settings(tokenizer, config, 9, segments=True)
+        return {key: name for key, name in settings.items() if key in ("cls_token", "sep_token", "mask_token")}
+
+    assert found() == {"mask_token": "<mask>"}
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A <eos>", special_tokens=[("<eos>", 1)])
+    assert found() == {"mask_token": "<mask>"}
+    ends = [("<bos>", 2), ("<eos>", 1)]
+    tokenizer.post_processor = processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends)
+    assert found() == {"cls_token": "<bos>", "sep_token": "<eos>", "mask_token": "<mask>"}
 
 
 TEXTS = [" ".join(SYLLABLES[i : i + 9]) + f" ka\u0301{i}, 漢か字 ½!" for i in range(0, len(SYLLABLES), 3)]

@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 from mtbert.model.encoder import EncoderConfig
 
 TOKENIZER_SETTINGS = "tokenizer_config.json"
-# The keys that name a special token, and the tokens that may be named.
+# The keys that name a special token, and the tokens that may be named. If every text gets a token before it and one
+# behind it, those two are named, whatever they are called.
 ROLES = {
     "cls_token": ("[CLS]", "<s>"),
     "sep_token": ("[SEP]", "</s>"),
@@ -32,6 +33,9 @@ def tokenizer_settings(tokenizer: Tokenizer, encoder: EncoderConfig, max_length:
     """
     special = {token.content: number for number, token in tokenizer.get_added_tokens_decoder().items() if token.special}
     roles = {role: next((name for name in names if name in special), None) for role, names in ROLES.items()}
+    ids = tokenizer.encode("").ids
+    if len(ids) > 1 and {ids[0], ids[-1]} <= set(special.values()):
+        roles |= {"cls_token": tokenizer.id_to_token(ids[0]), "sep_token": tokenizer.id_to_token(ids[-1])}
     return {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "model_max_length": max_length,
