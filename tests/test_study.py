@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from mtbert import cli
 from mtbert.recipe.files import load_recipe
-from mtbert.studying import commands, plan, results, worker
+from mtbert.studying import commands, plan, results
 from mtbert.studying.run_processes import _room
 from mtbert.studying.runs import lay_out, run_recipes
 from mtbert.studying.summary import summarise
@@ -108,17 +108,6 @@ def test_a_killed_worker_is_reported_as_killed(folder: Path, monkeypatch: pytest
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
     failed = commands.run_study(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
     assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
-
-
-def test_repeated_steps_count_once(tmp_path: Path):
-    lines = [
-        '{"step": 1, "seconds": 1.0}',
-        '{"step": 2, "seconds": 5.0}',
-        '{"step": 2, "seconds": 2.0}',
-        '{"step": 3, "se',
-    ]
-    (tmp_path / "timings.jsonl").write_text("\n".join(lines))
-    assert worker._seconds(tmp_path / "timings.jsonl") == 3.0
 
 
 def test_a_folder_that_is_not_a_study_is_left_alone(folder: Path):

@@ -87,6 +87,7 @@ def train(
     epochs: int | None = None,
     profile: bool = False,
     track: str | None = None,
+    report: bool = False,
     progress: bool = False,
 ) -> Trained:
     """Trains one model on the tasks of a recipe, and returns the run.
@@ -108,6 +109,8 @@ def train(
         epochs: The new total number of epochs, only with ``resume``. This can extend a run that has already ended.
         profile: Whether to print how the time of a step is spent. This prints nothing unless ``progress`` is true.
         track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
+        report: Whether to write ``report.html`` into the folder of the run at its end, as the command does. If that
+            fails, a warning is printed, and the run has ended all the same.
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:
@@ -140,12 +143,13 @@ def train(
         path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
         settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
         if not continues(path, settings):
-            return Trained(path, start_run(settings, path, console, overwrite, profile, tracker, rows, together))
+            scores = start_run(settings, path, console, overwrite, profile, tracker, rows, together)
+            return _ended(Trained(path, scores), report, console)
         changes = ()
     else:
         path = _path("resume", resume)
-    found = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
-    return Trained(path, found)
+    scores = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
+    return _ended(Trained(path, scores), report, console)
 
 
 def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = None, changes: Changes = ()) -> Scores:
@@ -292,6 +296,15 @@ def tune(
     return run_tuning(
         Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path), trials, _console(progress)
     )
+
+
+def _ended(run: Trained, report: bool, console: Console) -> Trained:
+    """Returns ``run``, a run that has just ended, after its report was written if ``report`` is true."""
+    if report:
+        from mtbert.studying.commands import report_at_end
+
+        report_at_end(run.path, console)
+    return run
 
 
 def _name(given: RecipeLike, shipped: Sequence[str]) -> str:

@@ -19,6 +19,7 @@ COMMANDS = (
     "tune",
     "study",
     "report",
+    "watch",
     "recipe",
     "data",
     "export",

@@ -32,8 +32,9 @@ def train(
         str | None,
         typer.Option(metavar="TRACKER", help="Also send all numbers to tensorboard, wandb, mlflow or trackio."),
     ] = None,
+    no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")] = False,
 ) -> None:
-    """Train one model on the tasks of a recipe.
+    """Train one model on the tasks of a recipe, and write report.html, a page about it, into its folder.
 
     Examples:
 
@@ -68,5 +69,6 @@ def train(
         epochs=epochs,
         profile=profile,
         track=track,
+        report=not no_report,
         progress=True,
     )

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.json_files import write_settings
-from mtbert.messages import count, few, warn
+from mtbert.messages import count, few, reason, warn
 from mtbert.part_share import PartShare
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.splits import check_files
@@ -202,6 +202,20 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     if test or row is not None:
         score_held_out(found, row, test or {}, path, console)
     _write(found, path, console)
+
+
+def report_at_end(run: Path, console: Console) -> None:
+    """Writes ``report.html`` into the folder of a run that has just ended, and prints where it is.
+
+    If this fails, or Ctrl-C is pressed, a warning says so: the run has ended all the same.
+    """
+    try:
+        page = report.write_page(report.make_report(results.read_run(run)), run)
+    except (Exception, KeyboardInterrupt) as error:
+        why = "stopped" if isinstance(error, KeyboardInterrupt) else reason(error)
+        warn(console, f"no report was written ({why}). The run has ended; make its report with: mtbert report {run}")
+    else:
+        console.print(f"report: {page}", soft_wrap=True)
 
 
 def _write(found: Results, out: Path, console: Console) -> None:

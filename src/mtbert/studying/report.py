@@ -19,6 +19,7 @@ from mtbert.recipe.files import dump_recipe
 from mtbert.studying import tables
 from mtbert.studying.charts import Chart, signed
 from mtbert.studying.conclusion import Conclusion, conclude, judged_rows, recipe_to_take, shown_against
+from mtbert.studying.costs import cost_table
 from mtbert.studying.errors import Errors
 from mtbert.studying.figures import study_charts
 from mtbert.studying.held_out_scores import HeldOutScores
@@ -127,7 +128,7 @@ def write_page(report: Report, out: Path) -> Path:
         tables=report.tables,
         each=report.each,
         analysis=report.analysis,
-        costs=[],
+        costs=[cost_table(results)],
         browser=Markup(_json(report.errors.browser(next(iter(results.runs)) if taken is None else taken[0]))),
         recipes=_recipes(results),
         environment=_environment(results),

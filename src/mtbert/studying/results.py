@@ -31,6 +31,7 @@ from mtbert.studying.settings import Printed
 from mtbert.task import Task
 from mtbert.training import history
 from mtbert.training.rounds import RoundPlan
+from mtbert.training.timings import TIMINGS, read_timings, total_seconds
 
 OUTLINE_FILE = "study.json"
 
@@ -81,6 +82,7 @@ class EndedRun:
     steps: Sequence[history.Line]  # the lines of metrics.jsonl
     seconds: float  # seconds of training steps
     folder: Path  # the folder of the run
+    memory: int | None = None  # the most bytes that training took; None if the log does not say it
 
     @property
     def evaluation(self) -> history.Line | None:
@@ -195,7 +197,7 @@ def read_run(run: Path) -> Results:
         recipe = load_run_recipe(run / RECIPE_FILE)
         raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
     name = run.resolve().name
-    result = _read(run, name, 0.0, steps)
+    result = _read(run, name, total_seconds(read_timings(run / TIMINGS)), steps)
     outline = Outline(
         rows={name: None}, sources={name: name}, seeds=(result.seed,), reference=name, threads=result.record.threads
     )
@@ -240,6 +242,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
     predicted = load_predictions(folder)
     if set(predicted) != {name for name, task in recipe.tasks.items() if task.scored}:
         raise ValueError(f"{folder}: its answers are not of this run's tasks. Train or copy the run again.")
+    timings = read_timings(run / TIMINGS)
     return EndedRun(
         row=row,
         seed=recipe.train.seed,
@@ -250,6 +253,7 @@ def _read(run: Path, row: str, seconds: float, steps: Sequence[history.Line]) ->
         steps=steps,
         seconds=seconds,
         folder=run,
+        memory=timings[-1].memory if timings else None,
     )
 
 

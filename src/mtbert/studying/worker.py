@@ -6,14 +6,11 @@ worker's standard input ends, the worker stops as if Ctrl-C had been pressed. Th
 is killed.
 """
 
-import json
-import math
 import os
 import signal
 import sys
 import threading
 import traceback
-from contextlib import suppress
 from pathlib import Path
 
 from mtbert.json_files import write_settings
@@ -23,6 +20,7 @@ from mtbert.studying.runs import EndRecord, FailRecord, RunPlace
 from mtbert.training.resume import resume_run
 from mtbert.training.signals import Stopped
 from mtbert.training.start import start_run
+from mtbert.training.timings import TIMINGS, read_timings, total_seconds
 
 
 def work(place: RunPlace) -> None:
@@ -39,22 +37,9 @@ def work(place: RunPlace) -> None:
     except FloatingPointError as error:
         write_settings(place.failed, FailRecord(why=f"{type(error).__name__}: {error}"))
         raise
-    seconds = _seconds(place.run / "timings.jsonl")
+    seconds = total_seconds(read_timings(place.run / TIMINGS))
     write_settings(place.ended, EndRecord(seconds=round(seconds, 1)))
     place.tidy()
-
-
-def _seconds(timings: Path) -> float:
-    """Returns the total time of all steps that the file ``timings`` lists, in seconds.
-
-    A repeated step counts once. A line that is incomplete, because the process was killed, does not count.
-    """
-    by_step = {}
-    for line in timings.read_text(encoding="utf-8").splitlines():
-        with suppress(ValueError):
-            taken = json.loads(line)
-            by_step[taken["step"]] = taken["seconds"]
-    return math.fsum(by_step.values())
 
 
 def _stop_with_parent() -> None:

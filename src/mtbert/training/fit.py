@@ -22,6 +22,7 @@ from mtbert.training.profile import Profile
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped, signals
 from mtbert.training.snapshot import snapshot
+from mtbert.training.timings import Timing, peak_memory
 
 
 def fit(
@@ -136,7 +137,16 @@ def fit(
                 seconds = time.perf_counter() - begun
                 if profile is not None:
                     profile.count(step.tokens)
-                log.step(asdict(step), seconds)
+                log.step(
+                    asdict(step),
+                    Timing(
+                        step=step.step,
+                        seconds=round(seconds, 6),
+                        of=run.plan.steps,
+                        at=round(time.time(), 3),
+                        memory=peak_memory(run.device),
+                    ),
+                )
                 display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:
             save_last()

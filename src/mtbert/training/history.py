@@ -18,8 +18,9 @@ from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
 from mtbert.training.best import BestSoFar
+from mtbert.training.timings import TIMINGS, Timing
 
-METRICS, TIMINGS = "metrics.jsonl", "timings.jsonl"
+METRICS = "metrics.jsonl"
 LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB
 
 Line = Mapping[str, Any]
@@ -70,12 +71,24 @@ def read_log(file: Path, length: int | None = None) -> list[Line]:
     lines = []
     for number, text in enumerate(content.splitlines(), 1):
         try:
-            line = json.loads(text)
-            _Logged.model_validate(line)
-        except (ValidationError, ValueError, RecursionError):
+            lines.append(parse_line(text))
+        except ValueError:
             raise ValueError(f"{file}, line {number}: damaged or half-written. {COPY_AGAIN}") from None
-        lines.append(line)
     return lines
+
+
+def parse_line(text: bytes) -> Line:
+    """Returns a line of a ``metrics.jsonl``.
+
+    Raises:
+        ValueError: If the line is damaged.
+    """
+    try:
+        line: Line = json.loads(text)
+        _Logged.model_validate(line)
+    except (ValidationError, RecursionError) as error:
+        raise ValueError(str(error)) from None
+    return line
 
 
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
@@ -120,10 +133,10 @@ class RunLog:
         # Unbuffered: closing a buffered file on a full disk would try to write the rejected bytes again.
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
 
-    def step(self, step: Line, seconds: float) -> None:
-        """Logs an optimizer step, and its duration in seconds."""
+    def step(self, step: Line, timing: Timing) -> None:
+        """Logs an optimizer step, and its time and memory."""
         self._measured(step)
-        _append(self._timings, {"step": step["step"], "seconds": round(seconds, 6)})
+        _append(self._timings, timing.model_dump())
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
         """Logs an evaluation on dev: the scores of each task, and aggregates of these scores.
@@ -158,7 +171,7 @@ class NoLog(RunLog):
     def __init__(self) -> None:
         pass
 
-    def step(self, step: Line, seconds: float) -> None:
+    def step(self, step: Line, timing: Timing) -> None:
         pass
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:

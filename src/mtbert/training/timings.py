@@ -1,0 +1,59 @@
+"""The log of a run's time and memory, ``timings.jsonl``: one line for each optimizer step, different every time."""
+
+import math
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mtbert import files
+
+TIMINGS = "timings.jsonl"
+LARGEST_TIMINGS = 2**30  # bytes; a million steps take about 100 MB
+COPY_TIMINGS = "Copy the run again, or remove this file."
+
+
+class Timing(BaseModel):
+    """A line of ``timings.jsonl``. Runs of older versions have only the first two numbers."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
+
+    step: int = Field(ge=1)
+    seconds: float = Field(ge=0)  # of this step
+    of: int | None = None  # the number of steps of the whole run
+    at: float | None = None  # when the step ended, in seconds since 1970
+    memory: int | None = Field(default=None, ge=0)  # the most bytes that the process has had so far
+
+
+def read_timings(file: Path) -> list[Timing]:
+    """Returns the timings of a run, ordered by step: the last one of a step that was repeated.
+
+    A line that is damaged, or half-written because the process was killed, is left out. A missing file has no lines.
+
+    Raises:
+        ValueError: If the file cannot be read.
+    """
+    by_step: dict[int, Timing] = {}
+    with suppress(FileNotFoundError), files.repaired(file, COPY_TIMINGS):
+        for text in files.read_bytes(file, LARGEST_TIMINGS).splitlines():
+            with suppress(ValidationError):
+                line = Timing.model_validate_json(text)
+                by_step[line.step] = line
+    return [by_step[step] for step in sorted(by_step)]
+
+
+def total_seconds(timings: Sequence[Timing]) -> float:
+    """Returns the seconds of all steps together, without those of scoring dev and saving."""
+    return math.fsum(line.seconds for line in timings)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Returns the most bytes that this process has had so far: on a GPU in its memory, otherwise in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,73 @@
+"""The report that a run writes at its end: who writes it, and that its failure fails no run."""
+
+import io
+from pathlib import Path
+
+import pytest
+import toy_run
+from rich.console import Console
+from typer.testing import CliRunner
+
+import mtbert
+from mtbert import cli
+from mtbert.studying import report
+from mtbert.studying.commands import report_at_end
+from mtbert.studying.results import Results
+
+folder = toy_run.shared_folder
+
+
+def train(folder: Path, out: Path, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, ["train", str(folder / "toy.yaml"), "--out", str(out), *options])
+    return done.exit_code, done.output
+
+
+def test_the_command_writes_a_report_and_no_other_files_of_it(folder: Path, tmp_path: Path):
+    code, said = train(folder, tmp_path / "run")
+    assert code == 0
+    assert said.splitlines()[-1] == f"report: {tmp_path / 'run/report.html'}"
+    page = (tmp_path / "run/report.html").read_text()
+    assert "run scores " in page
+    assert "Time and memory" in page
+    assert not (tmp_path / "run/figures").exists()
+    resumed = CliRunner().invoke(cli.app, ["train", "--resume", str(tmp_path / "run"), "--epochs", "3", "--no-report"])
+    assert resumed.exit_code == 0
+    assert (tmp_path / "run/report.html").read_text() == page
+
+
+def test_no_report_is_written_if_it_is_not_wanted(folder: Path, tmp_path: Path):
+    assert train(folder, tmp_path / "run", "--no-report")[0] == 0
+    assert not (tmp_path / "run/report.html").exists()
+
+
+def test_from_python_a_report_is_written_where_it_is_asked_for(folder: Path, tmp_path: Path):
+    mtbert.train(folder / "toy.yaml", out=tmp_path / "quiet")
+    assert not (tmp_path / "quiet/report.html").exists()
+    mtbert.train(folder / "toy.yaml", out=tmp_path / "asked", report=True)
+    assert (tmp_path / "asked/report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [(RuntimeError("no\nluck"), "no"), (KeyboardInterrupt(), "stopped"), (MemoryError(), "MemoryError")],
+)
+def test_a_failure_is_a_warning(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, why: str
+):
+    def fail(results: Results) -> None:
+        raise error
+
+    monkeypatch.setattr(report, "make_report", fail)
+    code, said = train(folder, tmp_path / "run")
+    assert code == 0
+    assert said.splitlines()[-1] == (
+        f"warning: no report was written ({why}). The run has ended; make its report with: mtbert "
+        f"report {tmp_path / 'run'}"
+    )
+    assert (tmp_path / "run/best").is_dir()
+
+
+def test_a_run_that_cannot_be_read_is_a_warning(tmp_path: Path):
+    file = io.StringIO()
+    report_at_end(tmp_path / "nothing", Console(file=file, width=500))
+    assert file.getvalue().startswith(f"warning: no report was written ({tmp_path / 'nothing'}")
