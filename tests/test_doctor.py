@@ -122,7 +122,7 @@ def test_a_pass_that_kills_its_process_or_never_ends_is_broken(script, said, tmp
     program.write_text(f"#!/bin/sh\n{script}\n")
     program.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(program))
-    monkeypatch.setattr(kernels, "ENOUGH_SECONDS", 1.0)
+    monkeypatch.setattr(kernels, "MOST_SECONDS", 1.0)
     finding = kernels._judged("cpu", *kernels._asked("cpu"))
     assert (finding.broken, finding.text) == (True, f"fails: {said}")
 

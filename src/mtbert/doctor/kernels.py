@@ -19,7 +19,7 @@ from mtbert.messages import reason
 if TYPE_CHECKING:
     import torch
 
-ENOUGH_SECONDS = 240.0  # a slow disk loads PyTorch in half a minute, and the first pass on a GPU compiles kernels
+MOST_SECONDS = 240.0  # a slow disk loads PyTorch in half a minute, and the first pass on a GPU compiles kernels
 LENGTHS = (128, 127, 96, 64, 33, 32, 17, 9, 5, 3, 2, 1) * 2  # tokens of each sequence, 1,034 in all
 _WIDTH, _HEADS, _LAYERS = 384, 6, 2  # the shape of MiniLM, with fewer layers
 DIFFERENT = 0.05  # largest distance between the results of bf16 and fp32, as a share of the length of fp32's
@@ -128,10 +128,10 @@ def _asked(name: str) -> tuple[list[Timing] | None, str]:
     """Returns the times that another process measures on the device ``name``, or None and the reason of its failure."""
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "mtbert.doctor.kernels", name], capture_output=True, text=True, timeout=ENOUGH_SECONDS
+            [sys.executable, "-m", "mtbert.doctor.kernels", name], capture_output=True, text=True, timeout=MOST_SECONDS
         )
     except subprocess.TimeoutExpired:
-        return None, f"no answer after {ENOUGH_SECONDS:.0f} seconds"
+        return None, f"no answer after {MOST_SECONDS:.0f} seconds"
     except OSError as error:
         return None, reason(error)
     if done.returncode == 0:
