@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer.main
+from blocks import DOCUMENTS
 
 from mtbert import cli
 from mtbert.answers.known import ANSWER_TYPES
@@ -20,7 +21,6 @@ from mtbert.studying.settings import Printed, RowSettings, StudySettings
 from mtbert.task import Head
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 # The files that CONTRIBUTING.md adds.
 NEW = {f"src/mtbert/{name}.py" for name in ("losses/focal", "answers/ratings", "model/families/prelayernorm")}
 RECIPES = (ROOT / "docs/recipes.md").read_text()

@@ -16,6 +16,7 @@ CONFIG = Path(__file__).with_name("zensical.toml")
 ELSEWHERE = {
     "index.md": ROOT / "README.md",
     "contributing.md": ROOT / "CONTRIBUTING.md",
+    "examples.md": ROOT / "examples/README.md",
     "changelog.md": ROOT / "CHANGELOG.md",
 }
 GENERATED = {
