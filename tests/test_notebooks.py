@@ -40,12 +40,10 @@ def values(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any
     """The values that the cells of a notebook show."""
     encoder = toy_run.encoder_folder(tmp_path / "encoder", max_position_embeddings=160)
     monkeypatch.chdir(tmp_path)
-    found, names = [], dict[str, Any]()
+    names: dict[str, Any] = {}
     changed = [code.replace('ENCODER = "demo"', f'ENCODER = "{encoder}"') for code in cells(request.param)]
     assert changed != cells(request.param)
-    for code in changed:
-        found.append(run(code, names))
-    return found
+    return [run(code, names) for code in changed]
 
 
 def named(name: str) -> Any:
