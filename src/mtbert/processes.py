@@ -133,8 +133,10 @@ class Connected(Processes):
         import torch
         from torch import distributed
 
+        from mtbert.profiling import timed
+
         flags = torch.tensor([flag], dtype=torch.uint8)
-        with self._together():
+        with timed("communication"), self._together():
             distributed.all_reduce(flags, distributed.ReduceOp.MAX)
         return bool(flags)
 

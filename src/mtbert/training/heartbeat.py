@@ -16,7 +16,7 @@ from mtbert.messages import clean
 from mtbert.processes import Connected, Processes
 
 EVERY = 3.0  # seconds from one beat to the next
-MISSED = 8  # beats in a row that a process misses before the others give it up
+MISSED = 6  # beats in a row that a process misses before the others give it up
 
 
 @contextmanager

@@ -31,10 +31,11 @@ from mtbert.scoring import Evaluation, Tick
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
 from mtbert.training.best import BestSoFar
+from mtbert.training.exchange import Exchange
 from mtbert.training.objective import Objective, Shard, Tally
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
 from mtbert.training.rounds import RoundPlan
-from mtbert.training.shards import Sums, failed, sum_over_processes, tree_sum
+from mtbert.training.shards import Sums, failed, tree_sum
 
 THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on if no rows are held out
 
@@ -77,6 +78,7 @@ class Run:
         self.processes = processes
         self.model = model.to(device)
         self.device = device
+        self.exchange = Exchange(processes, device)
         self.data = data
         settings = recipe.train
         self.tables = {table: [task.name for task in tasks] for table, tasks in recipe.tasks_by_table().items()}
@@ -201,7 +203,7 @@ class Run:
             sums = tree_sum(self._backward(shard, apart) for shard in self.objective.shards(drawn, self.done))
         except FloatingPointError as error:
             sums = failed(str(error))
-        sums = sum_over_processes(sums, self.processes, self.device)
+        sums = self.exchange.sum(sums)
         if sums.error is not None:
             raise FloatingPointError(sums.error)
         tally.losses, tally.tokens = sums.losses, sums.tokens

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from mtbert.batch import TaskRows
 from mtbert.collate import share_rows
-from mtbert.processes import Processes
 
 
 def cut_shards(
@@ -89,70 +88,6 @@ def tree_sum(values: Iterable[Sums]) -> Sums:
         waiting.append((level, value))
     ((_, total),) = waiting
     return total
-
-
-@dataclass(frozen=True)
-class _Outline:
-    """A message about :class:`Sums`, which a process sends to its partner before the numbers of the gradients.
-
-    Attributes:
-        rest: The sums without gradients.
-        shapes: The shape of each gradient; None if there is no gradient.
-        rows: For each gradient, the number of rows that are not 0 if it is sparse; otherwise None.
-    """
-
-    rest: Sums
-    shapes: Sequence[torch.Size | None]
-    rows: Sequence[int | None]
-
-
-def sum_over_processes(sums: Sums, processes: Processes, device: torch.device) -> Sums:
-    """Returns the sums over the shards of all processes.
-
-    In each round, two processes exchange their sums, and both add them. The rounds continue the tree of
-    :func:`tree_sum`, so the result does not depend on the number of processes. The gradients are on ``device``.
-    """
-    for partner in processes.partners:
-        theirs = _trade(sums, processes, partner, device)
-        sums = sums + theirs if processes.rank < partner else theirs + sums
-    return sums
-
-
-def _trade(sums: Sums, processes: Processes, partner: int, device: torch.device) -> Sums:
-    """Returns the sums of the process ``partner``, which gets ``sums`` in exchange."""
-    gradients = [g.coalesce() if g is not None and g.is_sparse else g for g in sums.gradients]
-    told = processes.trade(
-        partner,
-        _Outline(
-            Sums((), sums.losses, sums.tokens, sums.error),
-            [None if g is None else g.shape for g in gradients],
-            [g.values().shape[0] if g is not None and g.is_sparse else None for g in gradients],
-        ),
-    )
-    if sums.error is not None or told.rest.error is not None:
-        return told.rest
-    sizes = [
-        0 if shape is None else shape.numel() if rows is None else rows * shape[1:].numel()
-        for shape, rows in zip(told.shapes, told.rows, strict=True)
-    ]
-    flat = [g.values().flatten() if g.is_sparse else g.flatten() for g in gradients if g is not None]
-    of_rows = [g.indices()[0] for g in gradients if g is not None and g.is_sparse]
-    numbers = processes.trade_tensor(partner, torch.cat([torch.empty(0, device=device), *flat]), sum(sizes))
-    no_rows = torch.empty(0, dtype=torch.int64, device=device)
-    rows_of_theirs = processes.trade_tensor(partner, torch.cat([no_rows, *of_rows]), sum(r or 0 for r in told.rows))
-    theirs: list[Tensor | None] = []
-    indices = iter(torch.split(rows_of_theirs, [rows for rows in told.rows if rows is not None]))
-    for part, shape, rows in zip(torch.split(numbers, sizes), told.shapes, told.rows, strict=True):
-        if shape is None:
-            theirs.append(None)
-        elif rows is None:
-            theirs.append(part.view(shape))
-        else:
-            values = part.view(rows, *shape[1:])
-            theirs.append(
-                torch.sparse_coo_tensor(next(indices)[None], values, shape, is_coalesced=True, check_invariants=False)
-            )
-    return Sums(theirs, told.rest.losses, told.rest.tokens)
 
 
 @torch.no_grad()

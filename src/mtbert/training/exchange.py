@@ -1,0 +1,110 @@
+"""The exchange of gradients between the processes of a run, so that all have the sums over all shards."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mtbert.processes import Processes
+from mtbert.profiling import timed
+from mtbert.training.shards import Sums
+from mtbert.training.windows import Windows, open_windows
+
+LARGE = 2**18  # numbers; more than these are exchanged through shared memory if the two processes have any
+
+
+@dataclass(frozen=True)
+class _Outline:
+    """A message about :class:`Sums`, which a process sends to its partner before the numbers of the gradients.
+
+    Attributes:
+        rest: The sums without gradients.
+        shapes: The shape of each gradient; None if there is no gradient.
+        rows: For each gradient, the number of rows that are not 0 if it is sparse; otherwise None.
+    """
+
+    rest: Sums
+    shapes: Sequence[torch.Size | None]
+    rows: Sequence[int | None]
+
+
+class Exchange:
+    """Adds the sums of ``processes``. Gradients are on ``device``."""
+
+    def __init__(self, processes: Processes, device: torch.device) -> None:
+        self.processes, self.device = processes, device
+        self._windows: dict[int, Windows | None] = {}  # by the rank of the partner; None: it cannot share memory
+
+    def sum(self, sums: Sums) -> Sums:
+        """Returns the sums over the shards of all processes.
+
+        In each round, two processes exchange their sums, and both add them. The rounds continue the tree of
+        :func:`~mtbert.training.shards.tree_sum`, so the result does not depend on the number of processes.
+        """
+        for partner in self.processes.partners:
+            theirs = self._trade(sums, partner)
+            sums = sums + theirs if self.processes.rank < partner else theirs + sums
+        return sums
+
+    def _trade(self, sums: Sums, partner: int) -> Sums:
+        """Returns the sums of the process ``partner``, which gets ``sums`` in exchange."""
+        gradients = [g.coalesce() if g is not None and g.is_sparse else g for g in sums.gradients]
+        told = self.processes.trade(
+            partner,
+            _Outline(
+                Sums((), sums.losses, sums.tokens, sums.error),
+                [None if g is None else g.shape for g in gradients],
+                [g.values().shape[0] if g is not None and g.is_sparse else None for g in gradients],
+            ),
+        )
+        if sums.error is not None or told.rest.error is not None:
+            return told.rest
+        sizes = [
+            0 if shape is None else shape.numel() if rows is None else rows * shape[1:].numel()
+            for shape, rows in zip(told.shapes, told.rows, strict=True)
+        ]
+        flat = [g.values().flatten() if g.is_sparse else g.flatten() for g in gradients if g is not None]
+        of_rows = [g.indices()[0] for g in gradients if g is not None and g.is_sparse]
+        numbers = self._trade_numbers([torch.empty(0, device=self.device), *flat], partner, sum(sizes))
+        no_rows = torch.empty(0, dtype=torch.int64, device=self.device)
+        size = sum(r or 0 for r in told.rows)
+        rows_of_theirs = self.processes.trade_tensor(partner, torch.cat([no_rows, *of_rows]), size)
+        theirs: list[Tensor | None] = []
+        indices = iter(torch.split(rows_of_theirs, [rows for rows in told.rows if rows is not None]))
+        for part, shape, rows in zip(torch.split(numbers, sizes), told.shapes, told.rows, strict=True):
+            if shape is None:
+                theirs.append(None)
+            elif rows is None:
+                theirs.append(part.view(shape))
+            else:
+                values = part.view(rows, *shape[1:])
+                theirs.append(
+                    torch.sparse_coo_tensor(
+                        next(indices)[None], values, shape, is_coalesced=True, check_invariants=False
+                    )
+                )
+        return Sums(theirs, told.rest.losses, told.rest.tokens)
+
+    def _trade_numbers(self, flat: Sequence[Tensor], partner: int, size: int) -> Tensor:
+        """Returns the ``size`` numbers that the process ``partner`` gives in exchange for all those in ``flat``.
+
+        They may be in memory of the partner, which leaves them alone until it gets the next outline of this process.
+        """
+        own = sum(map(len, flat))
+        windows = self._windows_of(partner, max(own, size))
+        if windows is None:
+            return self.processes.trade_tensor(partner, torch.cat(list(flat)), size)
+        with timed("communication"), torch.no_grad():
+            torch.cat(list(flat), out=windows.mine[:own])
+            self.processes.trade_tensor(partner, torch.zeros(1), 1)  # both have written
+        return windows.theirs[:size]
+
+    def _windows_of(self, partner: int, size: int) -> Windows | None:
+        """Returns the windows for ``size`` numbers that this process and ``partner`` share; None if they share none."""
+        if self.device.type != "cpu" or size < LARGE:
+            return None
+        found = self._windows.get(partner)
+        if partner not in self._windows or (found is not None and len(found.mine) < size):
+            found = self._windows[partner] = open_windows(self.processes, partner, size)
+        return found

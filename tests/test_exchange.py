@@ -1,0 +1,72 @@
+"""Gradients that two processes exchange through shared memory, or without it, have the same sums."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import toy_run
+from test_processes import RECIPES, run_of, steps
+from toy_processes import in_processes
+
+from mtbert.processes import Processes
+from mtbert.training import exchange, windows
+from mtbert.training.exchange import Exchange
+from mtbert.training.shards import Sums
+
+folder = toy_run.shared_folder
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["surgery", "alternating"])
+def test_shared_memory_gives_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    monkeypatch.setattr(exchange, "LARGE", 1)
+    (alone,) = in_processes(1, lambda together: steps(run_of(folder, together, RECIPES[name])))
+    for size in (2, 4):
+        for found in in_processes(size, lambda together: steps(run_of(folder, together, RECIPES[name]))):
+            assert found == alone
+
+
+def summed(together: Processes, *numbers: list[float]) -> list[Any]:
+    """Returns, for each of ``numbers``, the sum over processes of these numbers plus the rank."""
+    adding = Exchange(together, CPU)
+    found = []
+    for each in numbers:
+        total = adding.sum(Sums([torch.tensor(each) + together.rank], {}, 1)).gradients[0]
+        assert total is not None
+        found.append(total.tolist())
+    opened = [pair is not None for pair in adding._windows.values()]
+    return [*found, opened]
+
+
+def test_windows_grow_and_are_used_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exchange, "LARGE", 2)
+    found = in_processes(2, lambda together: summed(together, [1.0, 2.0], [3.0], [1.0, 2.0, 3.0], [5.0, 6.0]))
+    assert found == [[[3.0, 5.0], [7.0], [3.0, 5.0, 7.0], [11.0, 13.0], [True]]] * 2
+
+
+def test_a_few_numbers_need_no_shared_memory():
+    assert in_processes(2, lambda together: summed(together, [1.0, 2.0])) == [[[3.0, 5.0], []]] * 2
+
+
+@pytest.mark.parametrize("missing", ["other machine", "other container", "no such memory"])
+def test_processes_that_cannot_share_memory_send_the_numbers(monkeypatch: pytest.MonkeyPatch, missing: str):
+    monkeypatch.setattr(exchange, "LARGE", 1)
+
+    def work(together: Processes) -> list[Any]:
+        if together.rank == 1:
+            with pytest.MonkeyPatch.context() as patch:
+                if missing == "other machine":
+                    patch.setattr(windows, "_machine", lambda: ("other", ""))
+                elif missing == "other container":
+                    patch.setattr(windows.os, "open", refused)
+                else:
+                    patch.delattr(os, "memfd_create")
+                return summed(together, [1.0, 2.0], [4.0])
+        return summed(together, [1.0, 2.0], [4.0])
+
+    def refused(*_: object) -> int:
+        raise PermissionError
+
+    assert in_processes(2, work) == [[[3.0, 5.0], [9.0], [False]]] * 2
