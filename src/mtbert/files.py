@@ -213,6 +213,22 @@ def write_text(file: Path, text: str) -> None:
     write(file, lambda new: new.write_bytes(text.encode("utf-8", errors="surrogateescape")))
 
 
+def write_new(file: Path, text: str) -> None:
+    """Writes ``text`` to a new file.
+
+    Raises:
+        FileExistsError: If the name is taken.
+        OSError: If the disk fails. The file is then removed.
+    """
+    with naming(file), open(file, "x", encoding="utf-8") as opened:
+        try:
+            opened.write(text)
+            opened.flush()
+        except BaseException:
+            file.unlink(missing_ok=True)
+            raise
+
+
 def write(file: Path, fill: Callable[[Path], object]) -> None:
     """Replaces ``file`` atomically by a file that ``fill`` writes.
 

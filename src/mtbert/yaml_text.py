@@ -94,12 +94,32 @@ def dump(value: Any) -> str:
     return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100))
 
 
+def inline(value: Any) -> str:
+    """Returns ``value`` as YAML text on one line, which may stand behind a key.
+
+    >>> inline(["no", "a: b", 1])
+    "['no', 'a: b', 1]"
+    """
+    # A width that no line reaches; a text with line breaks gets double quotes, in which they are escaped.
+    dumped = yaml.dump([value], Dumper=_InlineDumper, default_flow_style=True, allow_unicode=True, width=LARGEST_YAML)
+    return str(dumped).strip()[1:-1]
+
+
 class _Dumper(yaml.SafeDumper):
     """A YAML writer that quotes text if a YAML 1.1 or 1.2 reader would take it for a number, truth value or null."""
 
 
 for _name, (_pattern, _first) in _PLAIN.items():
     _Dumper.add_implicit_resolver(_TAG + _name, re.compile(f"^(?:{_pattern.pattern})$"), list(_first))
+
+
+class _InlineDumper(_Dumper):
+    """A YAML writer that escapes line breaks and other characters that do not print."""
+
+
+_InlineDumper.add_representer(
+    str, lambda dumper, text: dumper.represent_scalar(_TAG + "str", text, None if text.isprintable() else '"')
+)
 
 
 class _Refused(Exception):

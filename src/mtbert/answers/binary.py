@@ -19,6 +19,7 @@ from mtbert.answers.fitting import COSINE_OF_YES_OR_NO, YES_OR_NO, Fits
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import ACCURACY, AUC, AVERAGE_PRECISION, MACRO_F1
 from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 
 if TYPE_CHECKING:
@@ -132,7 +133,17 @@ def _between(cosine_B: Labels, decision_B: Labels) -> float:
     return float(no.max() + yes.min()) / 2
 
 
-_LABELS = ClassLabels(only=2)
+YES = ("1", "yes", "y", "true", "t", "positive", "pos", "ja", "oui", "si", "sí", "sim")
+
+
+def _suits(column: SeenColumn) -> Suits | None:
+    if len(column.classes) != 2:
+        return None
+    no, yes = sorted(column.classes, key=lambda name: name.lower() in YES)
+    return Suits(0.9, column.told(), "for yes or no", {"labels": [no, yes]}, {"labels": "the second is the yes"})
+
+
+_LABELS = ClassLabels(only=2, suits_column=_suits)
 BINARY = with_soft(
     AnswerType(
         "binary",

@@ -4,7 +4,7 @@ Dimension key: B examples, K classes.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -24,6 +24,7 @@ from mtbert.answers import (
     WrongCell,
 )
 from mtbert.answers.columns import one_label
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.messages import LONGEST, clean, few, near, shown
 from mtbert.numbers import number, without_point
 
@@ -51,6 +52,7 @@ class ClassLabels(LabelKind[Labels]):
     only: int | None = None  # the number of classes, if the type fixes it
     ordered: bool = False  # whether the order of the classes has a meaning
     figures: tuple[FigureName, ...] = ("confusion",)
+    suits_column: Callable[[SeenColumn], Suits | None] = lambda column: None  # :meth:`suits` for one column
     of_lists: str = "use columns.votes, columns.shares or type: multilabel"
 
     def check(self, task: TaskFacts) -> None:
@@ -69,6 +71,9 @@ class ClassLabels(LabelKind[Labels]):
 
     def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
         return one_label(name, given, instead="Use columns.votes or columns.shares")
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        return self.suits_column(labels[0]) if len(labels) == 1 else None
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns ``{"labels": ...}`` with the classes that occur in train, or ``{}`` if the recipe names the classes.

@@ -18,7 +18,9 @@ from mtbert.answers.fitting import CLASSES, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
 from mtbert.answers.probabilities import METRICS_OF_CLASSES, of_classes
+from mtbert.answers.seen import MOST_CLASSES, SeenColumn, Suits
 from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
+from mtbert.messages import count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -100,7 +102,24 @@ def _pick(values_BK: Labels, indices_B: Labels) -> Labels:
     return picked
 
 
-_LABELS = ClassLabels()
+def _suits(column: SeenColumn) -> Suits | None:
+    if 2 <= len(column.items) <= MOST_CLASSES and any(len(set(cell)) < len(cell) for cell in column.lists):
+        because = f"lists that name a label twice, as votes do, of {count(len(column.items), 'label')}"
+        return Suits(0.5, because, "if the lists are votes", {"columns": {"votes": column.name}})
+    if not column.classes:
+        return None
+    if len(column.classes) == 2:
+        return Suits(0.4, column.told(), "")
+    if not column.numbers:
+        return Suits(0.7, column.told(), "if they have no order")
+    if column.dense and column.named_any_label and column.numbers[0] == 0:
+        first, second = (f"{x:g}" for x in column.numbers[:2])
+        because = f'{column.told()}, as codes begin (name them: labels: {{"{first}": NAME, "{second}": NAME, ...}})'
+        return Suits(0.6, because, "if the numbers are codes")
+    return Suits(0.3, column.told(), "if they have no order")
+
+
+_LABELS = ClassLabels(suits_column=_suits)
 CLASSIFICATION = with_soft(
     AnswerType("classification", _LABELS, (ACCURACY, MACRO_F1, *METRICS_OF_CLASSES), {OUTPUTS: Logits()}),
     SoftLabels(_LABELS),

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from mtbert.answers.columns import one_label
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.answers.values import (
     AnyLabels,
     Array,
@@ -100,6 +101,18 @@ class LabelKind(ABC, Generic[_Labels]):
             ValueError: If these columns cannot hold the labels of this type.
         """
         return one_label(name, given, instead="Drop it")
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        """Returns how well columns of a file suit this answer type; None if they do not, or if nobody can know.
+
+        ``mtbert init`` calls this method to guess a recipe, for one column of labels, for several that belong together,
+        and for none. By default, this answer type is never guessed.
+
+        Args:
+            labels: The columns that may hold the labels.
+            texts: The columns that may hold the texts of the same rows.
+        """
+        return None
 
     # Labels ---------------------------------------------------------------------------------------------------
 

@@ -40,7 +40,8 @@ from mtbert.answers.fitting import SETS, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures_of_sets import AVERAGE_PRECISION, EXACT_MATCH, MACRO_F1, MICRO_F1, by_label, together
 from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
-from mtbert.messages import LONGEST, clean, shown
+from mtbert.answers.seen import MOST_CLASSES, ROWS_OF_A_CLASS, SeenColumn, Suits
+from mtbert.messages import LONGEST, clean, count, few, shown
 from mtbert.number_cells import NumberCells
 
 if TYPE_CHECKING:
@@ -68,6 +69,27 @@ class SetLabels(LabelKind[Labels]):
     def columns(self, name: str, given: ColumnFacts) -> dict[str, Any]:
         check_named(given)
         return {"separator": given.separator or ";"}
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        if len(labels) > 2 and all(column.counts.keys() <= {"0", "1", "true", "false"} for column in labels):
+            columns = {"label": [column.name for column in labels]}
+            return Suits(0.8, f"{len(labels)} columns of 0 and 1", "if a row may have several", {"columns": columns})
+        if len(labels) != 1:
+            return None
+        (column,) = labels
+        when, lists = "if a row may have several labels", column.lists
+        if 2 <= len(column.items) <= MOST_CLASSES and all(len(set(cell)) == len(cell) for cell in lists):
+            because = (
+                f"lists of {count(len(column.items), 'different label')}, {few(sorted(column.items), 3, quoted=True)}"
+            )
+            return Suits(0.85, because, when)
+        looking, parts = sets(list(column.counts))
+        sign = next((sign for sign in ";|," if any(sign in name for name in looking)), None)
+        rare = len(column.filled) < ROWS_OF_A_CLASS * parts
+        if sign is None or rare or parts > MOST_CLASSES or any(len(cell) > LONGEST for cell in looking):
+            return None
+        because = f"{parts} different labels, with {shown(sign)} between them, as in {shown(looking[0])}"
+        return Suits(0.8, because, when, {"columns": {"label": column.name, "separator": sign}})
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns the labels that occur in train data, sorted as numbers if all are numbers, else alphabetically."""

@@ -9,9 +9,22 @@ from mtbert.answers.classification import Logits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
 from mtbert.answers.probabilities import METRICS_OF_CLASSES
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.answers.soft import SoftLabels, with_soft
 
-_LABELS = ClassLabels(ordered=True, figures=("confusion", "distances"))
+
+def _suits(column: SeenColumn) -> Suits | None:
+    if len(column.classes) < 3:
+        return None
+    if column.dense:
+        codes = column.named_any_label and column.numbers[0] == 0  # most likely 0 is the code of a class
+        return Suits(0.5 if codes else 0.8, column.told(), "if the numbers are an order")
+    if column.numbers:
+        return Suits(0.2, column.told(), "if an answer is one of these numbers")
+    return Suits(0.2, column.told(), "if they have an order (then give labels: [LOWEST, ..., HIGHEST])")
+
+
+_LABELS = ClassLabels(ordered=True, figures=("confusion", "distances"), suits_column=_suits)
 ORDINAL = with_soft(
     AnswerType(
         "ordinal",

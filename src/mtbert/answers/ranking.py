@@ -10,6 +10,7 @@ Dimension key: B examples, C candidates of an example.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ from mtbert.answers import (
 from mtbert.answers.class_labels import COLLAPSED_SHARE
 from mtbert.answers.divergence import squared_error
 from mtbert.answers.heads import COSINE
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.messages import few, shown
 
 if TYPE_CHECKING:
@@ -46,6 +48,12 @@ if TYPE_CHECKING:
 _Ints = npt.NDArray[np.int64]
 
 MOST_RANKS = 10  # ranks that are listed
+# Beginnings of the names of columns with a query, with its right candidate, and with a wrong one.
+_QUERY, _RIGHT, _WRONG = (
+    ("query", "anchor", "question"),
+    ("pos", "right", "answer", "relevant"),
+    ("neg", "wrong", "hard"),
+)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,16 @@ class RightFirst(LabelKind[Labels]):
                 f"label: {shown(given.label)} is not for type '{name}', where the first candidate is right. Drop it."
             )
         return {"label": ()}
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        query, right, wrong = (
+            [c.name for c in texts if c.name.lower().startswith(k)] for k in (_QUERY, _RIGHT, _WRONG)
+        )
+        if labels or len(query) != 1 or len(right) != 1 or not wrong:
+            return None
+        columns = {"text": [*query, *right, *wrong]}
+        settings = {"inputs": "separate", "head": "cosine", "columns": columns, "no_duplicates": True}
+        return Suits(0.9, "a query, its right candidate and a wrong one, by their names", "", settings)
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:
         texts = [int(cell) for cell in cells if cell is not None]

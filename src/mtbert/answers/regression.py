@@ -32,6 +32,7 @@ from mtbert.answers.class_labels import check_codes
 from mtbert.answers.divergence import squared_error
 from mtbert.answers.heads import COSINE, OUTPUTS
 from mtbert.answers.measures import MAE, PEARSON, SPEARMAN
+from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.messages import few, shown
 from mtbert.numbers import number
 
@@ -61,6 +62,13 @@ class ScoreLabels(LabelKind[Labels]):
             raise ValueError("labels are for classes; a regression task has a range. Drop labels.")
         check_codes(task)
         check_range(task)
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        if len(labels) != 1 or len(labels[0].numbers) < 3:
+            return None
+        # Many whole numbers may be scores, but also counts, prices or years.
+        degree = 0.4 if labels[0].dense else 0.45 if labels[0].whole else 0.75
+        return Suits(degree, labels[0].told(), "for scores between")
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns ``{"range": (lowest, highest)}`` of the scores in the columns; ``{}`` if the recipe sets a range."""

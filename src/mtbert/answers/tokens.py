@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
@@ -59,7 +60,8 @@ from mtbert.answers.entities import (
     types_of,
 )
 from mtbert.answers.heads import OUTPUTS
-from mtbert.messages import LONGEST, clean, few
+from mtbert.answers.seen import MOST_CLASSES, SeenColumn, Suits
+from mtbert.messages import LONGEST, clean, few, shown
 from mtbert.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -101,6 +103,23 @@ class TagLabels(LabelKind[Ragged]):
         if given.weight is not None:
             raise ValueError(f"weight: weights are of rows, and type '{name}' has a label for each word. Drop it.")
         return found
+
+    def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
+        if len(labels) != 1:
+            return None
+        (column,) = labels
+        items = [item for cell in column.lists for item in cell]
+        if items and all(isinstance(item, dict) and {"start", "end", "label"} <= item.keys() for item in items):
+            return Suits(0.95, "places in texts", "", {"inputs": "single"})
+        tags = column.items or Counter(tag for cell in column.counts for tag in cell.split())
+        text = next((each for each in texts if each.words == column.words), None)
+        if text is None or len(column.filled) == sum(column.words) or not 2 <= len(tags) <= MOST_CLASSES:
+            return None
+        if len(tags) >= len(text.items or {word for cell in text.counts for word in cell.split()}):
+            return None  # these are the words, and the other column holds the tags
+        columns = {"text": text.name, "label": column.name}
+        because = f"as many tags as {shown(text.name)} has words, in all rows"
+        return Suits(0.95, because, "", {"inputs": "single", "columns": columns})
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns values for the settings ``labels`` and ``splitter``; a setting that the recipe gives is left out.

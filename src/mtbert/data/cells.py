@@ -79,7 +79,7 @@ def as_labels(value: object, separator: str) -> str | None:
         text = as_label(value)
         if text is None:
             return None
-        value = _listed(text) if text.startswith("[") else [part for part in text.split(separator) if part.strip()]
+        value = listed(text) if text.startswith("[") else [part for part in text.split(separator) if part.strip()]
         if not text.startswith("[") and not value:
             raise ValueError(f"{shown(text)} names no label. Write [] for an empty set, or leave the cell empty.")
     names = [as_label(item, "label of a set") for item in value]
@@ -101,7 +101,7 @@ def as_votes(value: object, separator: str) -> str | None:
         raise ValueError(f"votes must be a list, found {shown(value)}. Use columns.label for one label in each row.")
     if not isinstance(value, list | tuple):
         text = as_label(value) or ""
-        value = _listed(text) if text.startswith("[") else text.split(separator)
+        value = listed(text) if text.startswith("[") else text.split(separator)
     votes = [vote for item in value if (vote := as_label(item, "vote")) is not None]
     return json.dumps(sorted(votes), ensure_ascii=False) if votes else None
 
@@ -128,7 +128,7 @@ def as_shares(value: object) -> str | None:
         ValueError: If the cell holds none of these, or if a number is missing or less than 0.
     """
     if isinstance(value, str) and value.strip().startswith("["):
-        value = _listed(value.strip())
+        value = listed(value.strip())
     if not isinstance(value, list | tuple):
         share = as_share(value)
         return None if math.isnan(share) else json.dumps(share)
@@ -193,7 +193,12 @@ def _number(what: str, value: object) -> float | None:
     return math.nan if text is None else number(text)
 
 
-def _listed(text: str) -> list[object]:
+def listed(text: str) -> list[object]:
+    """Returns the list that a text describes, in JSON or as Python writes it.
+
+    Raises:
+        ValueError: If the text describes no list.
+    """
     for parse in (json.loads, literal_eval):
         try:
             found = parse(text)

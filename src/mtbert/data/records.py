@@ -3,6 +3,8 @@
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
+from mtbert.messages import shown
+
 LARGEST_TABLE = 2**32  # most bytes of an uncompressed table
 
 Record = tuple[int, Sequence[object]]
@@ -31,3 +33,10 @@ class Records:
     late: bool = False
     digest: Callable[[], str] | None = None
     reached: Callable[[], int] | None = None
+
+
+def check_names(where: str, columns: Sequence[str]) -> None:
+    """Raises ValueError if two columns have the same name. ``where`` names the file in the message."""
+    for column in columns:
+        if (found := columns.count(column)) > 1:
+            raise ValueError(f"{where}: {found} columns are named {shown(column)}. Rename all but one.")

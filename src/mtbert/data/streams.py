@@ -13,8 +13,7 @@ from typing import Any
 
 from mtbert.data import formats, parquet
 from mtbert.data.objects import MOST_COLUMNS
-from mtbert.data.records import Record, Records
-from mtbert.messages import shown
+from mtbert.data.records import Record, Records, check_names
 
 MOST_BYTES = 2**24  # a block ends as soon as its cells take more bytes
 BUFFER = 2**20  # bytes of a column of a Parquet file that are read at once
@@ -65,11 +64,7 @@ class RowStream(ABC):
         self.name, self.columns = name, tuple(columns)
         self.types = ("text",) * len(self.columns)  # of Parquet files, the type of each column
         self.done = 0  # rows that were taken or skipped
-        for column in self.columns:
-            if self.columns.count(column) > 1:
-                raise ValueError(
-                    f"{name}: {self.columns.count(column)} columns are named {shown(column)}. Rename all but one."
-                )
+        check_names(name, self.columns)
 
     @abstractmethod
     def more(self) -> bool:

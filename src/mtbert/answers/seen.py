@@ -1,0 +1,128 @@
+"""Columns of a file as an answer type sees them, to say whether they can hold its labels.
+
+``mtbert init`` looks at a file that no recipe describes yet, and asks each answer type how well it suits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from mtbert.messages import count, shown
+from mtbert.numbers import number
+
+MOST_CLASSES = 200  # more different values are no classes
+ROWS_OF_A_CLASS = 2  # fewer rows per value, on average, are no classes
+WORDS_OF_A_CLASS = 5  # values with more words, on average, are texts
+ANY_LABEL = ("label", "labels", "class", "target", "category", "gold", "y")  # names that say nothing about the labels
+
+
+@dataclass(frozen=True)
+class SeenColumn:
+    """The cells of a column, in those rows of a file that were looked at.
+
+    A cell is a text without outer space, a list, None if it is empty, or another object that no label can be.
+    """
+
+    name: str
+    cells: Sequence[object]
+
+    @cached_property
+    def filled(self) -> Sequence[object]:
+        """The cells that are not empty."""
+        return [cell for cell in self.cells if cell is not None]
+
+    @cached_property
+    def counts(self) -> Counter[str]:
+        """How often each text occurs. It is empty if a cell is not a text."""
+        texts = [cell for cell in self.filled if isinstance(cell, str)]
+        return Counter(texts) if len(texts) == len(self.filled) else Counter()
+
+    @cached_property
+    def lists(self) -> Sequence[list[object]]:
+        """The cells, if all of them that are not empty are lists; otherwise an empty list."""
+        found = [cell for cell in self.filled if isinstance(cell, list)]
+        return found if len(found) == len(self.filled) else []
+
+    @cached_property
+    def items(self) -> Counter[str]:
+        """How often each item occurs in lists of texts and numbers. It is empty if there are other cells or items."""
+        found = [item for cell in self.lists for item in cell]
+        plain = all(isinstance(item, str | int | float) for item in found)
+        return Counter(map(str, found)) if plain else Counter()
+
+    @cached_property
+    def words(self) -> Sequence[int]:
+        """The number of words in each cell: the items of a list, or what spaces separate in a text."""
+        return [len(c) if isinstance(c, list) else len(c.split()) if isinstance(c, str) else 0 for c in self.cells]
+
+    @cached_property
+    def mean_words(self) -> float:
+        """The mean number of words of the cells that are not empty; 0 if all are empty."""
+        return sum(self.words) / max(len(self.filled), 1)
+
+    @cached_property
+    def numbers(self) -> Sequence[float]:
+        """The different numbers in the cells, in ascending order. It is empty if a cell is not a number."""
+        found = [number(text) for text in self.counts]
+        known = sorted({x for x in found if x is not None})
+        return known if None not in found else []
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether all cells are whole numbers."""
+        return bool(self.numbers) and all(x.is_integer() for x in self.numbers)
+
+    @cached_property
+    def dense(self) -> bool:
+        """Whether all cells are whole numbers of a short scale such as 1 to 5, with few gaps."""
+        numbers = self.numbers
+        return self.whole and 3 <= len(numbers) <= 11 and numbers[-1] - numbers[0] < 2 * len(numbers)
+
+    @cached_property
+    def classes(self) -> Sequence[str]:
+        """The different values, if they are few and short enough to be classes; otherwise an empty list."""
+        few_rows = len(self.filled) < ROWS_OF_A_CLASS * len(self.counts)
+        if few_rows or not 2 <= len(self.counts) <= MOST_CLASSES or self.mean_words > WORDS_OF_A_CLASS:
+            return []
+        return sorted(self.counts)
+
+    @property
+    def named_any_label(self) -> bool:
+        """Whether the column is named ``label`` or alike, which says that it holds labels, but not of which kind."""
+        return self.name.strip().lower() in ANY_LABEL
+
+    def told(self) -> str:
+        """Returns what the cells hold, for a comment: ``5 whole numbers, 1 to 5``, or ``2 values, 'no' and 'yes'``.
+
+        >>> SeenColumn("stars", ["1", "5", "2", "5"]).told()
+        '3 whole numbers, 1 to 5'
+        """
+        if len(self.numbers) > 2:
+            kind = "whole number" if self.whole else "number"
+            return f"{count(len(self.numbers), kind)}, {self.numbers[0]:g} to {self.numbers[-1]:g}"
+        *first, last = [shown(value, 30) for value in sorted(self.counts)[:3]]
+        more = ", ..." if len(self.counts) > 3 else ""
+        joined = f", {last}" if more else f" and {last}"
+        return f"{count(len(self.counts), 'value')}, {', '.join(first)}{joined}{more}"
+
+
+@dataclass(frozen=True)
+class Suits:
+    """How well an answer type suits some columns, and what a recipe then says about them.
+
+    Attributes:
+        degree: How well, from 0 to 1. The type with the highest degree is guessed.
+        because: What the columns hold, such as ``5 whole numbers, 1 to 5``.
+        when: The condition under which this type is right, though another suits better: ``if they have an order``.
+        settings: Settings of the task that this type needs here, such as ``labels``.
+        notes: A comment for each of these settings, by its key.
+    """
+
+    degree: float
+    because: str
+    when: str
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,67 @@
+"""``mtbert init``: from files to a recipe that can be trained."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from mtbert import files
+from mtbert.data.cells import readable
+from mtbert.drafting.by_name import groups
+from mtbert.drafting.guessing import TableGuess, guess
+from mtbert.drafting.looking import look, places
+from mtbert.drafting.questions import Questions
+from mtbert.drafting.writing import recipe_text
+from mtbert.messages import count, few
+from mtbert.recipe.files import load_recipe
+from mtbert.training.assemble import check_data
+
+RESERVED = ("overall", "mean")  # no task has these names
+NAMED = 3  # most tables that the name of a recipe names
+
+
+def draft(given: Sequence[str], out: Path | None, console: Console, read: Callable[[], str] | None) -> Path:
+    """Looks at data files, writes a recipe for them, and checks the data with it. Returns the path of the recipe.
+
+    Args:
+        given: The files.
+        out: The recipe to write; by default a file in the working folder that is named after the data.
+        console: The console that shows guesses, questions and the report on the data.
+        read: A function that returns the user's answer to a question; None if nobody can be asked.
+
+    Raises:
+        FileNotFoundError, ValueError: If the files cannot be read or hold nothing to train on, or if the recipe exists.
+    """
+    if out is not None:
+        _check_new(out)
+    found = groups([look(place) for place in places(given)])
+    names = [group.name for group in found if group.name]
+    out = out or Path(f"{'-'.join(names[:NAMED]) or 'mine'}.yaml")
+    _check_new(out)
+    questions, taken = Questions(console, read), set(RESERVED)
+    tables = [guess(group, questions, taken) for group in found]
+    for table in tables:
+        _tell(table, console)
+    files.write_new(out, recipe_text(tables, out.parent, str(out)))
+    console.print(f"wrote {out}", soft_wrap=True)
+    check_data(load_recipe(str(out)), console)
+    console.print(f"Next: look at the guesses in {out}, then: mtbert train {out}", soft_wrap=True)
+    return out
+
+
+def _check_new(out: Path) -> None:
+    if out.suffix not in (".yaml", ".yml"):
+        raise ValueError(f"{readable(str(out))}: a recipe must be a .yaml file. Give --out NAME.yaml.")
+    files.check_target(out, "Give --out NAME.yaml.")
+    if out.exists():
+        raise ValueError(f"{out}: there is such a file, which stays as it is. Give --out NAME.yaml.")
+
+
+def _tell(table: TableGuess, console: Console) -> None:
+    """Prints what was guessed about a table."""
+    names = few([readable(file.place.name) for file in table.group.train], 3)
+    whole = all(file.whole for file in table.group.train)
+    looked = count(table.rows, "row") if whole else f"looked at the first {count(table.rows, 'row')}"
+    console.print(f"{names}: {looked}, texts in {few([text.name for text in table.texts])}", soft_wrap=True)
+    for task in table.tasks:
+        console.print(f"  task {task.name}: {task.type} ({task.suits.because})", soft_wrap=True)

@@ -1,0 +1,175 @@
+"""Guessing the tasks of files: which columns are their texts and labels, which type their answers have."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mtbert.answers.seen import SeenColumn, Suits
+from mtbert.data.cells import readable
+from mtbert.drafting.by_name import Group
+from mtbert.drafting.looking import SeenFile
+from mtbert.drafting.questions import Questions
+from mtbert.drafting.roles import FILLED, Label, Roles, is_pair, roles
+from mtbert.messages import few, shown
+from mtbert.task import LONGEST_NAME
+
+CLOSE = 0.41  # a type that suits a column less well than the best one by less than this is worth a question
+
+
+@dataclass(frozen=True)
+class TaskGuess:
+    """A task: its name, its type, the other types that it may have, and its columns."""
+
+    name: str
+    type: str
+    suits: Suits
+    others: Sequence[tuple[str, Suits]]
+    columns: Sequence[SeenColumn]
+    texts: Sequence[SeenColumn]
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """The settings that the type needs for these columns."""
+        return self.suits.settings
+
+
+@dataclass(frozen=True)
+class TableGuess:
+    """A table with its tasks.
+
+    Attributes:
+        name: A name for the table in a recipe.
+        group: Its files. Dev and test files without its columns are left out.
+        tasks: Its tasks, at least one.
+        texts: The columns of texts of most tasks.
+        other_texts: Columns of texts that no task reads.
+        id: The column of ids, or None.
+        unused: Further columns that might be used, each with the reason why it is not.
+        remarks: Sentences about files that are not used.
+    """
+
+    name: str
+    group: Group
+    tasks: Sequence[TaskGuess]
+    texts: Sequence[SeenColumn]
+    other_texts: Sequence[SeenColumn]
+    id: SeenColumn | None
+    unused: Sequence[tuple[SeenColumn, str]]
+    remarks: Sequence[str]
+
+    @property
+    def rows(self) -> int:
+        """The number of train rows that were looked at."""
+        return sum(file.rows for file in self.group.train)
+
+
+def guess(group: Group, questions: Questions, taken: set[str]) -> TableGuess:
+    """Returns the tasks of a table. The names of its tasks and of the table are added to ``taken``.
+
+    Raises:
+        ValueError: If the files have no column of texts, or none of labels.
+    """
+    columns = _columns(group.train)
+    found = roles(columns)
+    place = few([readable(file.place.name) for file in group.train], 3)
+    if not found.texts:
+        raise ValueError(f"{place}: must have a column of texts, found {_told(columns, found)}. Add one.")
+    if not found.labels:
+        raise ValueError(f"{place}: must have a column of labels, found {_told(columns, found)}. Add one.")
+    labels = _labels(found, questions, place)
+    texts = _texts(found, labels, questions, place)
+    name = _name(group.name or "rows", taken)
+    taken |= {name} if len(labels) > 1 else set()
+    tasks = [_task(label, texts, questions, place, group.name, taken) for label in labels]
+    left = [label for label in (*found.labels, *found.doubtful) if label not in labels]
+    unused = [(column, f"or a task of type {label.types[0][0]}") for label in left for column in label.columns]
+    read = {column.name for task in tasks for column in (*task.columns, *task.texts)}
+    needed = {*read, *(column for task in tasks for column in _named(task.settings))}
+    remarks: list[str] = []
+    dev, test = (_with_columns(files, needed, remarks) for files in (group.dev, group.test))
+    made = Group(group.name, group.train, dev, test)
+    others = [column for column in found.texts if column.name not in read]
+    return TableGuess(name, made, tasks, texts, others, found.id, [*unused, *found.unused], remarks)
+
+
+def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
+    """Returns the columns of files that have the same columns, each with the cells of all of them."""
+    by_name = [{column.name: column for column in file.columns} for file in files]
+    return [
+        SeenColumn(name, [cell for file in by_name for cell in file[name].cells]) if len(files) > 1 else column
+        for name, column in by_name[0].items()
+    ]
+
+
+def _told(columns: Sequence[SeenColumn], found: Roles) -> str:
+    why = {column.name: reason for column, reason in found.unused}
+    why |= {text.name: "texts" for text in found.texts} | ({found.id.name: "ids"} if found.id else {})
+    why |= {column.name: label.types[0][1].because for label in found.labels for column in label.columns}
+    return "; ".join(f"{shown(column.name)}: {why.get(column.name, 'unknown')}" for column in columns[:12])
+
+
+def _labels(found: Roles, questions: Questions, place: str) -> list[Label]:
+    choices = [*found.labels, *found.doubtful]
+    answers = [f"{few([c.name for c in label.columns])}  ({label.types[0][1].because})" for label in choices]
+    chosen = questions.several(f"{place}: which are the labels?", answers, range(len(found.labels)))
+    return [choices[number] for number in chosen]
+
+
+def _texts(found: Roles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
+    """Returns the columns of texts that tasks read unless their type says others: one, or two as a pair."""
+    if all(label.types[0][1].settings.get("columns", {}).get("text") for label in labels):  # type: ignore[attr-defined]
+        return [*found.texts[:1]]
+    filled = [c for c in found.texts if len(c.filled) >= FILLED * len(c.cells)]
+    pairs = [(a, b) for i, a in enumerate(filled) for b in filled[i + 1 :] if is_pair(a, b)]
+    pair = pairs[0] if pairs else tuple(filled) if len(filled) == 2 else None
+    singles = [[column] for column in sorted(found.texts, key=lambda text: -text.mean_words)]
+    choices = [list(pair), *singles] if pair else singles
+    answers = [" and ".join(c.name for c in choice) + " as a pair" * (len(choice) > 1) for choice in choices]
+    return choices[questions.one(f"{place}: which are the texts?", answers)]
+
+
+def _task(
+    label: Label, texts: Sequence[SeenColumn], questions: Questions, place: str, table: str, taken: set[str]
+) -> TaskGuess:
+    types = list(label.types)
+    best = types[0][1].degree
+    close = [each for each in types if best - each[1].degree < CLOSE]
+    question = f"{place}, {few([c.name for c in label.columns])}: {types[0][1].because}. Which type of answer?"
+    chosen = types[questions.one(question, [f"{name}  {suits.when}" for name, suits in close])]
+    plain = not label.columns or label.columns[0].named_any_label
+    name = _name((table if plain else "") or label.name or "task", taken)
+    taken.add(name)
+    single = chosen[1].settings.get("inputs") == "single"
+    read = sorted(texts, key=lambda text: -text.mean_words)[:1] if single else texts
+    return TaskGuess(name, *chosen, [each for each in types if each != chosen], label.columns, read)
+
+
+def _with_columns(files: Sequence[SeenFile], needed: set[str], remarks: list[str]) -> list[SeenFile]:
+    kept = []
+    for file in files:
+        lacking = sorted(needed - set(file.names))
+        if lacking:
+            remarks.append(f"not used: {readable(file.place.name)} has no column {few(lacking, quoted=True)}")
+        else:
+            kept.append(file)
+    return kept
+
+
+def _named(settings: Mapping[str, Any]) -> Iterable[str]:
+    for key, value in settings.get("columns", {}).items():
+        if key == "separator":
+            continue
+        yield from (value,) if isinstance(value, str) else value
+
+
+def _name(wanted: str, taken: set[str]) -> str:
+    """Returns ``wanted`` as a task or table may be named, and as no other is."""
+    plain = unicodedata.normalize("NFKD", wanted.replace("ß", "ss")).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[: LONGEST_NAME - 5] or "task"
+    number = 2
+    found = name
+    while found in taken:
+        found, number = f"{name}-{number}", number + 1
+    return found

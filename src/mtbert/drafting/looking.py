@@ -1,0 +1,175 @@
+"""Looking at files that no recipe describes yet: the columns, and the cells of the first rows."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from mtbert.answers.seen import SeenColumn
+from mtbert.data import formats, hub
+from mtbert.data.cells import as_label, check_name, listed, readable
+from mtbert.data.records import Records, check_names
+from mtbert.files import resolved
+from mtbert.messages import few
+from mtbert.numbers import number
+
+MOST_ROWS = 50_000  # rows of a file that are looked at
+MOST_CHARACTERS = 2**25  # characters in these rows
+TRIED = 100  # rows that decide what separates the columns
+WORDS_OF_A_NAME = 8  # a name of a column with as many words is no name
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, or a folder that ``Dataset.save_to_disk`` wrote. ``name`` stands in the recipe and in messages."""
+
+    path: Path
+    name: str
+
+    @property
+    def is_data_set(self) -> bool:
+        """Whether the place is a folder of the library ``datasets``, which a recipe names with ``hub``."""
+        return self.path.is_dir()
+
+    @property
+    def stem(self) -> str:
+        """The name without folder and suffix."""
+        return self.path.name if self.is_data_set else self.path.name.removesuffix(".gz").rpartition(".")[0]
+
+
+@dataclass(frozen=True)
+class SeenFile:
+    """The columns of a file. ``rows`` were looked at; ``whole`` says whether the file has no others."""
+
+    place: Place
+    columns: Sequence[SeenColumn]
+    rows: int
+    whole: bool
+
+    @property
+    def names(self) -> list[str]:
+        """The names of all columns."""
+        return [column.name for column in self.columns]
+
+
+def places(given: Iterable[str]) -> list[Place]:
+    """Returns the files that the user gave, without repeats.
+
+    A folder that ``DatasetDict.save_to_disk`` wrote stands for its splits, each of which is a folder.
+
+    Raises:
+        ValueError: If a name cannot stand in a recipe, or if a folder is no data set.
+    """
+    found: dict[Path, Place] = {}
+    for name in given:
+        check_name(name)
+        path = Path(name)
+        for each in _parts(path):
+            found.setdefault(resolved(each), Place(each, str(each)))
+    return list(found.values())
+
+
+def _parts(path: Path) -> list[Path]:
+    if not path.is_dir() or (path / "state.json").is_file():
+        return [path]
+    splits = sorted(file.parent for file in path.glob("*/state.json"))
+    if not (path / "dataset_dict.json").is_file() or not splits:
+        raise ValueError(
+            f"{readable(str(path))}: a folder that datasets did not save. Give the files in it, or a folder that "
+            "save_to_disk wrote."
+        )
+    return splits
+
+
+def look(place: Place) -> SeenFile:
+    """Returns the columns of a file, and the cells of its first rows.
+
+    At most ``MOST_ROWS`` rows and ``MOST_CHARACTERS`` characters are kept.
+
+    Raises:
+        FileNotFoundError, ValueError: If the file cannot be read, has no rows, or has no names of columns.
+    """
+    columns = _columns(place)
+    cells: list[list[object]] = [[] for _ in columns]
+    rows = characters = 0
+    with _opened(place, columns) as records:
+        whole = True
+        for _, values in records.rows:
+            if rows == MOST_ROWS or characters > MOST_CHARACTERS:
+                whole = False
+                break
+            for kept, value in zip(cells, values, strict=True):
+                kept.append(_cell(value))
+                characters += len(value) if isinstance(value, str) else 8
+            rows += 1
+        has_header = bool(records.header)
+    if not rows:
+        raise ValueError(f"{readable(place.name)}: a header but no rows. Add rows.")
+    seen = [SeenColumn(name, _lists(kept)) for name, kept in zip(columns, cells, strict=True)]
+    if has_header and any(map(_is_a_cell, seen)):
+        raise ValueError(
+            f"{readable(place.name)}{records.header}: must name the columns, found what looks like a row, "
+            f"{few(columns, 3, quoted=True)}. Write a line of names above it, such as text,label."
+        )
+    return SeenFile(place, seen, rows, whole)
+
+
+@contextmanager
+def _opened(place: Place, wanted: Sequence[str]) -> Iterator[Records]:
+    if place.is_data_set:
+        with hub.opened_data_set(readable(place.name), str(place.path), None, None, Path(), wanted) as records:
+            yield records
+    else:
+        with formats.opened(readable(place.name), place.path, wanted) as records:
+            yield records
+
+
+def _columns(place: Place) -> list[str]:
+    """Returns the names of a file's columns, after choosing what separates them: the first sign that fits the rows."""
+    names = _names(place, ())
+    inside = [sign for sign in ";\t" if any(sign in name for name in names)]
+    choices = [names, *(_names(place, [part.strip() for part in ",".join(names).split(sign)]) for sign in inside)]
+    for columns in choices[:-1]:
+        with suppress(ValueError), _opened(place, columns) as records:
+            for _ in islice(records.rows, TRIED):
+                pass
+            return columns
+    return choices[-1]
+
+
+def _names(place: Place, wanted: Sequence[str]) -> list[str]:
+    with _opened(place, wanted) as records:
+        if records.late:  # the names of the objects that are looked at
+            for _ in islice(records.rows, MOST_ROWS):
+                pass
+        check_names(f"{readable(place.name)}{records.header}", list(records.columns))
+        return list(records.columns)
+
+
+def _cell(value: object) -> object:
+    """Returns a cell as :class:`SeenColumn` describes it."""
+    if isinstance(value, list | tuple):
+        return list(value)
+    with suppress(ValueError):
+        return as_label(value)
+    return value
+
+
+def _lists(cells: list[object]) -> list[object]:
+    """Returns the cells of a column. If each is the text of a list, it is replaced by this list."""
+    filled = [cell for cell in cells if cell is not None]
+    if filled and all(isinstance(cell, str) and cell.startswith("[") and cell.endswith("]") for cell in filled):
+        with suppress(ValueError):
+            return [listed(cell) if isinstance(cell, str) else cell for cell in cells]
+    return cells
+
+
+def _is_a_cell(column: SeenColumn) -> bool:
+    """Returns whether the name of a column looks like one of its cells."""
+    name = as_label(column.name)
+    if name is None:
+        return False
+    if number(name) is not None:
+        return bool(column.numbers)
+    return len(name.split()) >= WORDS_OF_A_NAME or (name in column.counts and bool(column.classes))

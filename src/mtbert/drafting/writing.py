@@ -1,0 +1,178 @@
+"""Writing guessed tasks as a recipe with comments, and choosing its encoder and its training settings."""
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtbert.answers.seen import SeenColumn
+from mtbert.data.cells import readable
+from mtbert.drafting.comments import Setting, commented
+from mtbert.drafting.guessing import TableGuess, TaskGuess
+from mtbert.drafting.looking import SeenFile
+from mtbert.messages import count, few
+from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
+
+SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores
+MOST_EPOCHS = 10
+SMALL_BATCH, BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has BATCH rows
+LENGTHS = (64, 128, 256)  # tokens that a text is cut to
+TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
+FAR = 10  # tables of which one has so many times the rows of another do not get max as rounds
+_ENGLISH = re.compile(r"\b(the|a|and|of|to|is|in|for|that|it|i|you|what|how)\b", re.IGNORECASE)
+OTHER_ENCODERS = "answerdotai/ModernBERT-base (English, larger) or jhu-clsp/mmBERT-base (many languages)"
+
+
+def recipe_text(tables: Sequence[TableGuess], folder: Path, name: str) -> str:
+    """Returns the text of a recipe for the tables. It lies in ``folder`` and is called ``name``."""
+    seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]
+    told = few([f"{readable(file.place.name)} ({_rows(file)})" for file in seen], 4)
+    shared = [table for table in tables if len(table.tasks) > 1]
+    settings = [
+        Setting("", why=f"mtbert init guessed this recipe from {told}."),
+        Setting("", why="A comment says why a setting was guessed, and what it may be instead. Change what is wrong."),
+        Setting("", why=f"Then: mtbert data check {name}; mtbert train {name}"),
+    ]
+    if shared:
+        inside = [Setting(table.name, inside=list(_table(table, folder))) for table in shared]
+        settings.append(Setting("tables", why="files that several tasks read", inside=inside))
+    tasks = [Setting(task.name, inside=list(_task(table, task, folder))) for table in tables for task in table.tasks]
+    settings += [
+        Setting("tasks", inside=tasks),
+        Setting("model", inside=list(_model(tables))),
+        Setting("train", inside=list(_train(tables))),
+    ]
+    return commented(settings)
+
+
+def _table(table: TableGuess, folder: Path) -> Iterator[Setting]:
+    yield from _files(table, folder)
+    columns = [Setting("text", _names(table.texts), _instead(table, table.texts))]
+    yield Setting("columns", inside=[*columns, *_id(table)])
+    yield Setting("batch_size", batch_size(table))
+    yield from _unused(table)
+
+
+def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]:
+    shared = len(table.tasks) > 1
+    given = dict(task.settings)
+    columns: dict[str, Any] = dict(given.pop("columns", None) or {"label": task.columns[0].name})
+    yield Setting("type", task.type, "; or ".join([_because(table, task), *_others(task)]))
+    if shared and columns.get("text") == _names(table.texts):
+        del columns["text"]
+    read = task.texts if "text" not in task.settings.get("columns", {}) else ()
+    inputs = given.pop("inputs", "packed" if len(read) > 1 else "single")
+    yield Setting(
+        "inputs", inputs, "both texts in one sequence; or separate, for a vector of each" * (inputs == "packed")
+    )
+    if shared:
+        yield Setting("table", table.name)
+    else:
+        yield from _files(table, folder)
+    inside = (
+        [Setting("text", _names(read), _instead(table, read))] if read and (not shared or read != table.texts) else []
+    )
+    inside += [Setting(key, value, task.suits.notes.get(key, "")) for key, value in columns.items()]
+    inside += [] if shared else _id(table)
+    alone = [setting.key for setting in inside] == ["label"] and isinstance(inside[0].value, str)
+    yield inside[0] if alone else Setting("columns", inside=inside)
+    yield from (Setting(key, value, task.suits.notes.get(key, "")) for key, value in given.items())
+    if not shared:
+        yield Setting("batch_size", batch_size(table))
+        yield from _unused(table)
+
+
+def _files(table: TableGuess, folder: Path) -> Iterator[Setting]:
+    group = table.group
+    why = "one table, as their names and columns are alike" * (len(group.train) > 1)
+    yield Setting("train", _source(group.train, folder), why)
+    if group.dev:
+        yield Setting("dev", _source(group.dev, folder), "by its name")
+    else:
+        yield Setting("", why="dev: FILE  (without one, dev is a tenth of train that shares no text with the rest)")
+    if group.test:
+        yield Setting("test", _source(group.test, folder), "by its name; only mtbert evaluate --split test reads it")
+    yield from (Setting("", why=remark) for remark in table.remarks)
+
+
+def _source(files: Sequence[SeenFile], folder: Path) -> Any:
+    found = [os.path.relpath(file.place.path, folder) for file in files]
+    if files[0].place.is_data_set:
+        return {"hub": found[0]}
+    return found[0] if len(found) == 1 else found
+
+
+def _because(table: TableGuess, task: TaskGuess) -> str:
+    rows = len(task.columns[0].cells) if task.columns else 0
+    filled = len(task.columns[0].filled) if task.columns else 0
+    missing = f", in {filled:,} of {rows:,} rows" if filled < rows else ""
+    return f"{task.suits.because}{missing}"
+
+
+def _others(task: TaskGuess) -> list[str]:
+    return [f"{name}, {suits.when}" for name, suits in task.others if suits.when]
+
+
+def _instead(table: TableGuess, texts: Sequence[SeenColumn]) -> str:
+    others = [column.name for column in table.other_texts]
+    if len(texts) > 1:
+        longest = max(texts, key=lambda text: text.mean_words)
+        return f"a pair; or {longest.name} alone, with inputs: single" + f"; or {few(others)}" * bool(others)
+    return f"the longest texts; or {few(others)}" if others else ""
+
+
+def _names(columns: Sequence[SeenColumn]) -> Any:
+    return columns[0].name if len(columns) == 1 else [column.name for column in columns]
+
+
+def _id(table: TableGuess) -> list[Setting]:
+    return [] if table.id is None else [Setting("id", table.id.name, "different in every row")]
+
+
+def _unused(table: TableGuess) -> Iterator[Setting]:
+    for column, why in table.unused:
+        yield Setting("", why=f"not used: {column.name} ({why})")
+
+
+def _rows(file: SeenFile) -> str:
+    return count(file.rows, "row") if file.whole else f"the first {count(file.rows, 'row')}"
+
+
+def batch_size(table: TableGuess) -> int:
+    """Returns the number of rows in a batch of a table."""
+    return BATCH if table.rows >= MANY else SMALL_BATCH
+
+
+def _model(tables: Sequence[TableGuess]) -> Iterator[Setting]:
+    texts = [cell for table in tables for column in table.texts for cell in column.filled[:1000]]
+    found = [text for text in texts if isinstance(text, str)]
+    english = sum(bool(_ENGLISH.search(text)) for text in found) >= len(found) / 10
+    hint = "" if english else ". The texts do not look English, so take one for their language"
+    if importlib.util.find_spec(DEMO_PACKAGE) is not None:
+        path, what = "demo", "MiniLM, small and English"
+    else:
+        path, what = DEMO_MODEL, "small and English, from the Hugging Face hub"
+    yield Setting("path", path, f"{what}; or {OTHER_ENCODERS}{hint}")
+    yield Setting("pooling", "mean", "as MiniLM was trained; cls for most others")
+    words = sorted(sum(lengths) for table in tables for lengths in zip(*(c.words for c in table.texts), strict=True))
+    tokens = TOKENS_OF_A_WORD * words[len(words) * 19 // 20] + 4
+    longest = next((length for length in LENGTHS if length >= tokens), LENGTHS[-1])
+    yield Setting("max_length", longest, f"tokens; about nineteen of twenty texts have at most {round(tokens)}")
+
+
+def _train(tables: Sequence[TableGuess]) -> Iterator[Setting]:
+    batches = [-(-table.rows // batch_size(table)) for table in tables]
+    most = max(table.rows for table in tables)
+    if len(tables) > 1:
+        if max(batches) <= FAR * min(batches):
+            yield Setting("rounds", "max", "an epoch is a pass over the largest table; or min, over the smallest")
+        else:
+            yield Setting(
+                "rounds", FAR * min(batches), f"an epoch has {FAR} passes over the smallest table; or max, or min"
+            )
+            most = min(most, FAR * min(table.rows for table in tables))
+    epochs = max(1, min(MOST_EPOCHS, round(SEEN / most)))
+    yield Setting("epochs", epochs, "more if dev still improves at the end")
+    yield Setting("lr", 1e-4, "for a small encoder such as MiniLM; 2e-5 to 5e-5 for a larger one")
