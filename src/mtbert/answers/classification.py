@@ -18,7 +18,7 @@ from mtbert.answers.fitting import CLASSES, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures import ACCURACY, MACRO_F1
 from mtbert.answers.probabilities import METRICS_OF_CLASSES, of_classes
-from mtbert.answers.seen import MOST_CLASSES, SeenColumn, Suits
+from mtbert.answers.seen import MOST_KINDS, SeenColumn, Suits
 from mtbert.answers.soft import SoftLabels, cross_entropies, most_voted, with_soft
 from mtbert.messages import count
 
@@ -103,7 +103,7 @@ def _pick(values_BK: Labels, indices_B: Labels) -> Labels:
 
 
 def _suits(column: SeenColumn) -> Suits | None:
-    if 2 <= len(column.items) <= MOST_CLASSES and any(len(set(cell)) < len(cell) for cell in column.lists):
+    if 2 <= len(column.items) <= MOST_KINDS and any(len(set(cell)) < len(cell) for cell in column.lists):
         because = f"lists that name a label twice, as votes do, of {count(len(column.items), 'label')}"
         return Suits(0.5, because, "if the lists are votes", {"columns": {"votes": column.name}})
     if not column.classes:

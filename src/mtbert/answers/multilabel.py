@@ -40,7 +40,7 @@ from mtbert.answers.fitting import SETS, Fits
 from mtbert.answers.heads import OUTPUTS
 from mtbert.answers.measures_of_sets import AVERAGE_PRECISION, EXACT_MATCH, MACRO_F1, MICRO_F1, by_label, together
 from mtbert.answers.probabilities import METRICS_OF_LABELS, of_labels
-from mtbert.answers.seen import MOST_CLASSES, ROWS_OF_A_CLASS, SeenColumn, Suits
+from mtbert.answers.seen import MOST_KINDS, ROWS_OF_A_CLASS, SeenColumn, Suits
 from mtbert.messages import LONGEST, clean, count, few, shown
 from mtbert.number_cells import NumberCells
 
@@ -78,7 +78,7 @@ class SetLabels(LabelKind[Labels]):
             return None
         (column,) = labels
         when, lists = "if a row may have several labels", column.lists
-        if 2 <= len(column.items) <= MOST_CLASSES and all(len(set(cell)) == len(cell) for cell in lists):
+        if 2 <= len(column.items) <= MOST_KINDS and all(len(set(cell)) == len(cell) for cell in lists):
             because = (
                 f"lists of {count(len(column.items), 'different label')}, {few(sorted(column.items), 3, quoted=True)}"
             )
@@ -86,7 +86,7 @@ class SetLabels(LabelKind[Labels]):
         looking, parts = sets(list(column.counts))
         sign = next((sign for sign in ";|," if any(sign in name for name in looking)), None)
         rare = len(column.filled) < ROWS_OF_A_CLASS * parts
-        if sign is None or rare or parts > MOST_CLASSES or any(len(cell) > LONGEST for cell in looking):
+        if sign is None or rare or parts > MOST_KINDS or any(len(cell) > LONGEST for cell in looking):
             return None
         because = f"{parts} different labels, with {shown(sign)} between them, as in {shown(looking[0])}"
         return Suits(0.8, because, when, {"columns": {"label": column.name, "separator": sign}})

@@ -13,7 +13,7 @@ from functools import cached_property
 from mtbert.messages import count, shown
 from mtbert.numbers import number
 
-MOST_CLASSES = 200  # more different values are no classes
+MOST_KINDS = 200  # more different values are no classes
 ROWS_OF_A_CLASS = 2  # fewer rows per value, on average, are no classes
 WORDS_OF_A_CLASS = 5  # values with more words, on average, are texts
 ANY_LABEL = ("label", "labels", "class", "target", "category", "gold", "y")  # names that say nothing about the labels
@@ -85,7 +85,7 @@ class SeenColumn:
     def classes(self) -> Sequence[str]:
         """The different values, if they are few and short enough to be classes; otherwise an empty list."""
         few_rows = len(self.filled) < ROWS_OF_A_CLASS * len(self.counts)
-        if few_rows or not 2 <= len(self.counts) <= MOST_CLASSES or self.mean_words > WORDS_OF_A_CLASS:
+        if few_rows or not 2 <= len(self.counts) <= MOST_KINDS or self.mean_words > WORDS_OF_A_CLASS:
             return []
         return sorted(self.counts)
 

@@ -60,7 +60,7 @@ from mtbert.answers.entities import (
     types_of,
 )
 from mtbert.answers.heads import OUTPUTS
-from mtbert.answers.seen import MOST_CLASSES, SeenColumn, Suits
+from mtbert.answers.seen import MOST_KINDS, SeenColumn, Suits
 from mtbert.messages import LONGEST, clean, few, shown
 from mtbert.ragged import Ragged
 
@@ -113,10 +113,11 @@ class TagLabels(LabelKind[Ragged]):
             return Suits(0.95, "places in texts", "", {"inputs": "single"})
         tags = column.items or Counter(tag for cell in column.counts for tag in cell.split())
         text = next((each for each in texts if each.words == column.words), None)
-        if text is None or len(column.filled) == sum(column.words) or not 2 <= len(tags) <= MOST_CLASSES:
+        if text is None or len(column.filled) == sum(column.words) or not 2 <= len(tags) <= MOST_KINDS:
             return None
-        if len(tags) >= len(text.items or {word for cell in text.counts for word in cell.split()}):
-            return None  # these are the words, and the other column holds the tags
+        # This column may hold the words, and the other one the tags. Two columns of texts may have equal lengths, too.
+        if not is_bio(sorted(tags)) and (not column.items or len(tags) >= len(text.items)):
+            return None
         columns = {"text": text.name, "label": column.name}
         because = f"as many tags as {shown(text.name)} has words, in all rows"
         return Suits(0.95, because, "", {"inputs": "single", "columns": columns})

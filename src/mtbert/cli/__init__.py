@@ -12,6 +12,7 @@ from mtbert.cli.exit_codes import run_command
 
 # In the order of the help. The file NAME.py has NAME: a function for a command, or a Typer for a group of commands.
 COMMANDS = (
+    "init",
     "train",
     "evaluate",
     "predict",

@@ -16,7 +16,7 @@ _SPLITS = {
 
 
 @dataclass(frozen=True)
-class Group:
+class FileGroup:
     """Files that hold the rows of one table. ``name`` is what their names have in common; it may be empty."""
 
     name: str
@@ -25,7 +25,7 @@ class Group:
     test: Sequence[SeenFile] = ()
 
 
-def groups(seen: Sequence[SeenFile]) -> list[Group]:
+def groups(seen: Sequence[SeenFile]) -> list[FileGroup]:
     """Returns the given files as tables: files of a common name with their dev and test files.
 
     Files of the same name except for digits, such as ``may-1.csv`` and ``may-2.csv``, hold the rows of one table if
@@ -49,7 +49,7 @@ def groups(seen: Sequence[SeenFile]) -> list[Group]:
                     f"{lost}: dev or test data by the name, but of no train file here. Name that file too."
                 )
             by_split = {"train": list(seen)}
-        made.append(Group(name, by_split["train"], by_split.get("dev", ()), by_split.get("test", ())))
+        made.append(FileGroup(name, by_split["train"], by_split.get("dev", ()), by_split.get("test", ())))
     return made
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from mtbert.messages import clean
 from mtbert.yaml_text import inline
 
-WIDTH = 110  # a longer line has its comment above it
+COMMENT_WIDTH = 110  # a longer line has its comment above it
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ def commented(settings: Sequence[Setting], indent: str = "") -> str:
         value = "" if setting.inside or not setting.key else f" {inline(setting.value)}"
         line = f"{indent}{inline(setting.key)}:{value}" if setting.key else ""
         comment = clean(setting.why)
-        if line and comment and len(line) + 4 + len(comment) <= WIDTH:
+        if line and comment and len(line) + 4 + len(comment) <= COMMENT_WIDTH:
             line, comment = f"{line}  # {comment}", ""
         start = f"{indent}# "
-        lines += textwrap.wrap(comment, WIDTH, initial_indent=start, subsequent_indent=start) if comment else []
+        lines += textwrap.wrap(comment, COMMENT_WIDTH, initial_indent=start, subsequent_indent=start) if comment else []
         lines += [line] if line else []
         lines += commented(setting.inside, indent + "  ").splitlines()
     return "".join(f"{line}\n" for line in lines)

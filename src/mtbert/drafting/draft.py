@@ -9,7 +9,7 @@ from mtbert import files
 from mtbert.data.cells import readable
 from mtbert.drafting.by_name import groups
 from mtbert.drafting.guessing import TableGuess, guess
-from mtbert.drafting.looking import look, places
+from mtbert.drafting.looking import given_files, look
 from mtbert.drafting.questions import Questions
 from mtbert.drafting.writing import recipe_text
 from mtbert.messages import count, few
@@ -17,7 +17,7 @@ from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import check_data
 
 RESERVED = ("overall", "mean")  # no task has these names
-NAMED = 3  # most tables that the name of a recipe names
+MOST_NAMED = 3  # most tables that the name of a recipe names
 
 
 def draft(given: Sequence[str], out: Path | None, console: Console, read: Callable[[], str] | None) -> Path:
@@ -34,9 +34,9 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
     """
     if out is not None:
         _check_new(out)
-    found = groups([look(place) for place in places(given)])
+    found = groups([look(place) for place in given_files(given)])
     names = [group.name for group in found if group.name]
-    out = out or Path(f"{'-'.join(names[:NAMED]) or 'mine'}.yaml")
+    out = out or Path(f"{'-'.join(names[:MOST_NAMED]) or 'mine'}.yaml")
     _check_new(out)
     questions, taken = Questions(console, read), set(RESERVED)
     tables = [guess(group, questions, taken) for group in found]

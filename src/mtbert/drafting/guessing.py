@@ -8,10 +8,10 @@ from typing import Any
 
 from mtbert.answers.seen import SeenColumn, Suits
 from mtbert.data.cells import readable
-from mtbert.drafting.by_name import Group
+from mtbert.drafting.by_name import FileGroup
 from mtbert.drafting.looking import SeenFile
 from mtbert.drafting.questions import Questions
-from mtbert.drafting.roles import FILLED, Label, Roles, is_pair, roles
+from mtbert.drafting.roles import FILLED, ColumnRoles, Label, is_pair, roles
 from mtbert.messages import few, shown
 from mtbert.task import LONGEST_NAME
 
@@ -51,7 +51,7 @@ class TableGuess:
     """
 
     name: str
-    group: Group
+    group: FileGroup
     tasks: Sequence[TaskGuess]
     texts: Sequence[SeenColumn]
     other_texts: Sequence[SeenColumn]
@@ -65,7 +65,7 @@ class TableGuess:
         return sum(file.rows for file in self.group.train)
 
 
-def guess(group: Group, questions: Questions, taken: set[str]) -> TableGuess:
+def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess:
     """Returns the tasks of a table. The names of its tasks and of the table are added to ``taken``.
 
     Raises:
@@ -89,7 +89,7 @@ def guess(group: Group, questions: Questions, taken: set[str]) -> TableGuess:
     needed = {*read, *(column for task in tasks for column in _named(task.settings))}
     remarks: list[str] = []
     dev, test = (_with_columns(files, needed, remarks) for files in (group.dev, group.test))
-    made = Group(group.name, group.train, dev, test)
+    made = FileGroup(group.name, group.train, dev, test)
     others = [column for column in found.texts if column.name not in read]
     return TableGuess(name, made, tasks, texts, others, found.id, [*unused, *found.unused], remarks)
 
@@ -103,21 +103,21 @@ def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
     ]
 
 
-def _told(columns: Sequence[SeenColumn], found: Roles) -> str:
+def _told(columns: Sequence[SeenColumn], found: ColumnRoles) -> str:
     why = {column.name: reason for column, reason in found.unused}
     why |= {text.name: "texts" for text in found.texts} | ({found.id.name: "ids"} if found.id else {})
     why |= {column.name: label.types[0][1].because for label in found.labels for column in label.columns}
     return "; ".join(f"{shown(column.name)}: {why.get(column.name, 'unknown')}" for column in columns[:12])
 
 
-def _labels(found: Roles, questions: Questions, place: str) -> list[Label]:
+def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]:
     choices = [*found.labels, *found.doubtful]
     answers = [f"{few([c.name for c in label.columns])}  ({label.types[0][1].because})" for label in choices]
     chosen = questions.several(f"{place}: which are the labels?", answers, range(len(found.labels)))
     return [choices[number] for number in chosen]
 
 
-def _texts(found: Roles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
+def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
     """Returns the columns of texts that tasks read unless their type says others: one, or two as a pair."""
     if all(label.types[0][1].settings.get("columns", {}).get("text") for label in labels):  # type: ignore[attr-defined]
         return [*found.texts[:1]]

@@ -14,14 +14,14 @@ from mtbert.files import resolved
 from mtbert.messages import few
 from mtbert.numbers import number
 
-MOST_ROWS = 50_000  # rows of a file that are looked at
-MOST_CHARACTERS = 2**25  # characters in these rows
+MOST_LOOKED_AT = 50_000  # rows of a file that are looked at
+CHARACTERS_LOOKED_AT = 2**25  # characters in these rows
 TRIED = 100  # rows that decide what separates the columns
 WORDS_OF_A_NAME = 8  # a name of a column with as many words is no name
 
 
 @dataclass(frozen=True)
-class Place:
+class GivenFile:
     """A file, or a folder that ``Dataset.save_to_disk`` wrote. ``name`` stands in the recipe and in messages."""
 
     path: Path
@@ -42,7 +42,7 @@ class Place:
 class SeenFile:
     """The columns of a file. ``rows`` were looked at; ``whole`` says whether the file has no others."""
 
-    place: Place
+    place: GivenFile
     columns: Sequence[SeenColumn]
     rows: int
     whole: bool
@@ -53,7 +53,7 @@ class SeenFile:
         return [column.name for column in self.columns]
 
 
-def places(given: Iterable[str]) -> list[Place]:
+def given_files(given: Iterable[str]) -> list[GivenFile]:
     """Returns the files that the user gave, without repeats.
 
     A folder that ``DatasetDict.save_to_disk`` wrote stands for its splits, each of which is a folder.
@@ -61,12 +61,12 @@ def places(given: Iterable[str]) -> list[Place]:
     Raises:
         ValueError: If a name cannot stand in a recipe, or if a folder is no data set.
     """
-    found: dict[Path, Place] = {}
+    found: dict[Path, GivenFile] = {}
     for name in given:
         check_name(name)
         path = Path(name)
         for each in _parts(path):
-            found.setdefault(resolved(each), Place(each, str(each)))
+            found.setdefault(resolved(each), GivenFile(each, str(each)))
     return list(found.values())
 
 
@@ -82,10 +82,10 @@ def _parts(path: Path) -> list[Path]:
     return splits
 
 
-def look(place: Place) -> SeenFile:
+def look(place: GivenFile) -> SeenFile:
     """Returns the columns of a file, and the cells of its first rows.
 
-    At most ``MOST_ROWS`` rows and ``MOST_CHARACTERS`` characters are kept.
+    At most ``MOST_LOOKED_AT`` rows and ``CHARACTERS_LOOKED_AT`` characters are kept.
 
     Raises:
         FileNotFoundError, ValueError: If the file cannot be read, has no rows, or has no names of columns.
@@ -96,7 +96,7 @@ def look(place: Place) -> SeenFile:
     with _opened(place, columns) as records:
         whole = True
         for _, values in records.rows:
-            if rows == MOST_ROWS or characters > MOST_CHARACTERS:
+            if rows == MOST_LOOKED_AT or characters > CHARACTERS_LOOKED_AT:
                 whole = False
                 break
             for kept, value in zip(cells, values, strict=True):
@@ -116,7 +116,7 @@ def look(place: Place) -> SeenFile:
 
 
 @contextmanager
-def _opened(place: Place, wanted: Sequence[str]) -> Iterator[Records]:
+def _opened(place: GivenFile, wanted: Sequence[str]) -> Iterator[Records]:
     if place.is_data_set:
         with hub.opened_data_set(readable(place.name), str(place.path), None, None, Path(), wanted) as records:
             yield records
@@ -125,7 +125,7 @@ def _opened(place: Place, wanted: Sequence[str]) -> Iterator[Records]:
             yield records
 
 
-def _columns(place: Place) -> list[str]:
+def _columns(place: GivenFile) -> list[str]:
     """Returns the names of a file's columns, after choosing what separates them: the first sign that fits the rows."""
     names = _names(place, ())
     inside = [sign for sign in ";\t" if any(sign in name for name in names)]
@@ -138,10 +138,10 @@ def _columns(place: Place) -> list[str]:
     return choices[-1]
 
 
-def _names(place: Place, wanted: Sequence[str]) -> list[str]:
+def _names(place: GivenFile, wanted: Sequence[str]) -> list[str]:
     with _opened(place, wanted) as records:
         if records.late:  # the names of the objects that are looked at
-            for _ in islice(records.rows, MOST_ROWS):
+            for _ in islice(records.rows, MOST_LOOKED_AT):
                 pass
         check_names(f"{readable(place.name)}{records.header}", list(records.columns))
         return list(records.columns)

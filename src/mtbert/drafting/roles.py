@@ -40,7 +40,7 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Roles:
+class ColumnRoles:
     """The columns of a file by what they are for.
 
     Attributes:
@@ -60,7 +60,7 @@ class Roles:
     unused: Sequence[tuple[SeenColumn, str]]
 
 
-def roles(columns: Sequence[SeenColumn]) -> Roles:
+def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
     """Returns the columns of a file by what they are most likely for."""
     unused = [(column, why) for column in columns if (why := _unusable(column))]
     rest = [column for column in columns if column not in [each for each, _ in unused]]
@@ -71,9 +71,10 @@ def roles(columns: Sequence[SeenColumn]) -> Roles:
     id_ = next((column for column in named[:1] if column.name.strip()), None)
     rest = [column for column in rest if column not in ids]
     texts = list(filter(_is_text, rest))
+    texts = [column for column in texts if not any(map(_words_of, _labels([column], texts)))]
     rest = [column for column in rest if column not in texts]
     lists = [column for column in rest if column.lists]  # words of a text, if another column has a tag for each
-    found = [Label([column], types, column.name) for column in rest if (types := suited([column], [*texts, *lists]))]
+    found = _labels(rest, [*texts, *lists])
     words = {text for label in found for text in _words_of(label)}
     found = [label for label in found if label.columns[0].name not in words]
     texts = [column for column in columns if column in texts or column.name in words]
@@ -88,7 +89,7 @@ def roles(columns: Sequence[SeenColumn]) -> Roles:
         labels, doubtful = doubtful[:1], doubtful[1:]
     known = [column for label in (*labels, *doubtful) for column in label.columns] + texts
     unused += [(column, _no_label(column)) for column in rest if column not in known]
-    return Roles(columns, texts, labels, doubtful, id_, unused)
+    return ColumnRoles(columns, texts, labels, doubtful, id_, unused)
 
 
 def suited(labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[tuple[str, Suits]]:
@@ -105,6 +106,11 @@ def is_pair(first: SeenColumn, second: SeenColumn) -> bool:
     if all(numbered) and len({match and match[1] for match in numbered}) == 1:
         return True
     return set(names) in _PAIRS
+
+
+def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[Label]:
+    """Returns a task for each column that an answer type suits."""
+    return [Label([column], types, column.name) for column in columns if (types := suited([column], texts))]
 
 
 def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Label]:

@@ -17,8 +17,8 @@ from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
 SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores
 MOST_EPOCHS = 10
-SMALL_BATCH, BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has BATCH rows
-LENGTHS = (64, 128, 256)  # tokens that a text is cut to
+SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has LARGE_BATCH rows
+CUTS = (64, 128, 256)  # tokens that a text is cut to
 TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
 FAR = 10  # tables of which one has so many times the rows of another do not get max as rounds
 _ENGLISH = re.compile(r"\b(the|a|and|of|to|is|in|for|that|it|i|you|what|how)\b", re.IGNORECASE)
@@ -142,7 +142,7 @@ def _rows(file: SeenFile) -> str:
 
 def batch_size(table: TableGuess) -> int:
     """Returns the number of rows in a batch of a table."""
-    return BATCH if table.rows >= MANY else SMALL_BATCH
+    return LARGE_BATCH if table.rows >= MANY else SMALL_BATCH
 
 
 def _model(tables: Sequence[TableGuess]) -> Iterator[Setting]:
@@ -158,7 +158,7 @@ def _model(tables: Sequence[TableGuess]) -> Iterator[Setting]:
     yield Setting("pooling", "mean", "as MiniLM was trained; cls for most others")
     words = sorted(sum(lengths) for table in tables for lengths in zip(*(c.words for c in table.texts), strict=True))
     tokens = TOKENS_OF_A_WORD * words[len(words) * 19 // 20] + 4
-    longest = next((length for length in LENGTHS if length >= tokens), LENGTHS[-1])
+    longest = next((length for length in CUTS if length >= tokens), CUTS[-1])
     yield Setting("max_length", longest, f"tokens; about nineteen of twenty texts have at most {round(tokens)}")
 
 
