@@ -25,7 +25,7 @@ import torch
 
 from benchmarks.timing import resident
 from mtbert.batch import Layout, Span
-from mtbert.model import attention
+from mtbert.model import attention, mix
 from mtbert.model.attention import Groups
 from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families import bert, modernbert
@@ -56,7 +56,7 @@ def config_of(name: str) -> EncoderConfig:
 def measure(name: str, length: int) -> dict[str, Any]:
     """Returns the median seconds of a training pass over a text, and the bytes of memory that it adds at its peak."""
     if name.endswith("all scores kept"):
-        attention.LONG = length
+        mix.LONG = length
         attention.takes_blocks = lambda length, window: False
     torch.manual_seed(0)
     encoder = Encoder(config_of(name))

@@ -61,6 +61,8 @@ class Plain(nn.Module):
         self.recipe, self.config = recipe, config
         rates = dict.fromkeys(HIDDEN_DROPOUT, config.hidden_dropout)
         rates |= dict.fromkeys(ATTENTION_DROPOUT, config.attention_dropout)
+        if config.embedding_dropout is not None:
+            rates["embedding_dropout"] = config.embedding_dropout
         theirs = transformers.AutoConfig.from_pretrained(folder, **rates)  # ignores keys that the family lacks
         self.encoder = transformers.AutoModel.from_pretrained(folder, config=theirs, dtype=torch.float32)
         self.heads = nn.ModuleDict({f"for_{name}": _head(head) for name, head in heads.items()})

@@ -15,7 +15,7 @@ from toy_encoder import LENGTHS, run
 from mtbert.model.attention import Groups, attend
 from mtbert.model.config import read_config
 from mtbert.model.lora import add, merged
-from mtbert.model.relative import ByDistance, RelativeEmbedding, distances_in
+from mtbert.model.relative import RelativeEmbedding, distances_in
 from mtbert.model.settings import Lora
 from mtbert.model.weights import encoder_state, load_encoder
 
@@ -125,8 +125,6 @@ def test_a_second_derivative_passes_through_disentangled_attention():
     groups = Groups(ragged({"a": [1, 3]}).layout, tiny.CPU)
     relative = RelativeEmbedding(4, 7, lambda values_R: 3 - values_R, None, 0.0).double()
     project = torch.nn.Linear(4, 12).double()
-    between = distances_in(groups)
-    rows = ByDistance(between.values_R, relative(between.values_R), between.zero, relative.scores_of)
-    scores = relative.scores_of(rows, groups)(project, None)
+    scores = relative.rows(distances_in(groups)).in_layer(project, None)
     x_ND = torch.randn(4, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     assert torch.autograd.gradgradcheck(lambda x: attend(project(x), groups, 2, 0.0, None, scores), x_ND)

@@ -88,7 +88,7 @@ def test_dropout_stands_where_the_family_was_trained_with_it(encoders, kind, mas
     monkeypatch.setattr("mtbert.model.encoder.dropout", count)
     monkeypatch.setattr("mtbert.model.layer.dropout", count)
     monkeypatch.setattr("mtbert.model.relative.dropout", count)
-    monkeypatch.setattr("mtbert.model.attention.dropout", count)
+    monkeypatch.setattr("mtbert.model.mix.dropout", count)
     with torch.no_grad():
         run(encoder, batch, torch.Generator())
     width = encoder.config.embedding_width

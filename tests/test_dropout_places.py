@@ -12,18 +12,18 @@ from torch import Tensor, nn
 from mtbert.collate import collate
 from mtbert.losses import Pass
 from mtbert.losses.smart import Smart
-from mtbert.model import attention, encoder, heads, layer, relative
+from mtbert.model import encoder, heads, layer, mix, relative
 from mtbert.model.attention import Groups
 from mtbert.model.families.known import FAMILIES
 from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.task import Task
 
-HIDDEN, ATTENTION = 0.3, 0.5
+HIDDEN, ATTENTION, EMBEDDING = 0.3, 0.5, 0.2
 RATES = {
     "distilbert": {"dropout": HIDDEN, "attention_dropout": ATTENTION},
     "bert": {"hidden_dropout_prob": HIDDEN, "attention_probs_dropout_prob": ATTENTION},
-    "modernbert": {"embedding_dropout": HIDDEN, "mlp_dropout": HIDDEN, "attention_dropout": ATTENTION},
+    "modernbert": {"embedding_dropout": EMBEDDING, "mlp_dropout": HIDDEN, "attention_dropout": ATTENTION},
 }
 LENGTH, SEQUENCES = 7, 3
 
@@ -66,7 +66,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     monkeypatch.setattr(encoder, "dropout", masks.ours)
     monkeypatch.setattr(layer, "dropout", masks.ours)
     monkeypatch.setattr(relative, "dropout", masks.ours)
-    monkeypatch.setattr(attention, "dropout", masks.ours)
+    monkeypatch.setattr(mix, "dropout", masks.ours)
     batch = tiny.ragged({"t": [LENGTH] * SEQUENCES})
     x_ND = ours.embed(batch.ids_N, batch.segments_N, batch.positions_N, torch.Generator())
     found_ND = ours.encode(x_ND, Groups(batch.layout, tiny.CPU), torch.Generator())
@@ -77,7 +77,7 @@ def test_a_pass_in_training_equals_transformers_under_the_same_masks(
     near = 1e-3 if kind in tiny.IN_FLOAT32 else 1e-8
     torch.testing.assert_close(found_ND, expected.flatten(0, 1), rtol=near, atol=near)
     assert masks.calls == theirs.calls
-    assert {p for _, p in masks.calls} == {HIDDEN, ATTENTION}
+    assert {p for _, p in masks.calls} == {*RATES.get(kind, RATES["bert"]).values()}
 
 
 def test_a_head_drops_elements_before_each_of_its_layers(monkeypatch: pytest.MonkeyPatch):

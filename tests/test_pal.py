@@ -231,7 +231,7 @@ def test_dropout_acts_on_attention_probabilities_and_depends_on_the_generator_al
             drawn.append((tuple(x.shape), p, generator))
         return x
 
-    monkeypatch.setattr("mtbert.model.attention.dropout", record)
+    monkeypatch.setattr("mtbert.model.mix.dropout", record)
     generator, x_ND = torch.Generator(), states()
     pals = {"b": a_pal(Pal(width=6, heads=3, dropout=0.25), 0), "c": a_pal(KINDS[2], 1)}
     adapter(pals, LAYOUT, generator)(0, x_ND)

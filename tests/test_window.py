@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mtbert.model import attention
+from mtbert.model import mix
 from mtbert.model.attention import Groups, Padded, attend
 from mtbert.model.window import takes_blocks, too_far
 
@@ -100,12 +100,17 @@ class Largest(TorchDispatchMode):
         return out
 
 
-@pytest.mark.parametrize(("window", "per_token"), [(8, 3 * 8 * HEADS), (None, 3 * WIDTH)])
-def test_memory_grows_linearly_with_the_length_for_windows_and_for_long_sequences(window: int | None, per_token: int):
-    for length in (600, 2400):
+@pytest.mark.parametrize(
+    ("window", "rate", "per_token"),
+    [(8, 0.0, 3 * 8 * HEADS), (8, 0.1, 3 * 8 * HEADS), (None, 0.0, 3 * WIDTH), (None, 0.1, mix.PART * HEADS)],
+)
+def test_memory_grows_linearly_with_the_length_for_windows_and_for_long_sequences(
+    window: int | None, rate: float, per_token: int
+):
+    for length in (640, 2560):
         groups = Groups(ragged({"a": [length]}).layout, CPU)
         with Largest() as largest:
-            attend(random_qkv(length), groups, HEADS, 0.0, None, window=window).sum().backward()
+            attend(random_qkv(length), groups, HEADS, rate, torch.Generator(), window=window).sum().backward()
         assert 0.9 < largest.found / (length * per_token) < 1.1
 
 
@@ -114,8 +119,8 @@ def test_long_sequences_have_the_same_attention_as_short_ones(first_only: bool, 
     groups = Groups(ragged({"a": [517, 520], "b": [600]}).layout, CPU)
     assert [group.sequences for group in groups] == [2, 1]
     qkv, results = random_qkv(groups.tokens), []
-    for longest in (attention.LONG, 10**6):
-        monkeypatch.setattr(attention, "LONG", longest)
+    for longest in (mix.LONG, 10**6):
+        monkeypatch.setattr(mix, "LONG", longest)
         out = attend(qkv, groups, HEADS, 0.0, None, first_only=first_only)
         weights = torch.linspace(-1, 1, out.numel(), dtype=torch.float64).view(out.shape)
         results.append((out, torch.autograd.grad((out * weights).sum(), qkv)[0]))
@@ -123,8 +128,45 @@ def test_long_sequences_have_the_same_attention_as_short_ones(first_only: bool, 
         assert_close(found, expected)
 
 
-def test_dropout_is_drawn_in_long_sequences_too():
-    groups = Groups(ragged({"a": [520]}).layout, CPU)
-    qkv = random_qkv(520)
-    calm, dropped = (attend(qkv, groups, HEADS, p, torch.Generator().manual_seed(0)) for p in (0.0, 0.5))
-    assert not torch.allclose(calm, dropped)
+def test_in_long_sequences_dropout_drops_shares_and_each_part_has_a_mask_of_its_own():
+    length = 2 * mix.PART + 300
+    qkv = torch.zeros(length, 3 * WIDTH, dtype=torch.float64)
+    qkv[:, 2 * WIDTH :] = 1.0
+    groups = Groups(ragged({"a": [length]}).layout, CPU)
+    one, same, other = (attend(qkv, groups, HEADS, 0.5, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1))
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert_close(one * length / 2, (one * length / 2).round())  # each share is 0 or 2 / length
+    assert 0.95 < one.mean() < 1.05
+    first, second = one[: mix.PART], one[mix.PART : 2 * mix.PART]
+    assert not torch.equal(first, second)
+
+
+def test_gradients_in_long_sequences_are_those_of_the_drawn_masks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mix, "LONG", 4)
+    monkeypatch.setattr(mix, "PART", 3)
+    groups = Groups(ragged({"a": [7, 8]}).layout, CPU)
+    weights = torch.linspace(-1, 1, 15 * WIDTH, dtype=torch.float64).view(15, WIDTH)
+
+    def loss(qkv: Tensor) -> Tensor:
+        out = attend(qkv, groups, HEADS, 0.5, torch.Generator().manual_seed(0))
+        return (out * weights).sum()
+
+    qkv = random_qkv(15)
+    assert torch.autograd.gradcheck(loss, qkv)
+    value = loss(qkv)
+    again = [torch.autograd.grad(value, qkv, retain_graph=True)[0] for _ in range(2)]
+    assert torch.equal(*again)
+
+
+def test_parts_with_dropout_attend_as_all_scores_at_once_do(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(mix, "dropout", lambda x, rate, generator: x * rate)  # the same for every share
+    monkeypatch.setattr(mix, "PART", 3)
+    groups, results = Groups(ragged({"a": [7, 8], "b": [20]}).layout, CPU), []
+    qkv = random_qkv(35)
+    for longest in (4, 10**6):
+        monkeypatch.setattr(mix, "LONG", longest)
+        out = attend(qkv, groups, HEADS, 0.25, torch.Generator())
+        results.append((out, torch.autograd.grad(out.square().sum(), qkv)[0]))
+    for found, expected in zip(*results, strict=True):
+        assert_close(found, expected)

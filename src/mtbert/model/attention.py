@@ -14,27 +14,19 @@ from itertools import groupby, pairwise
 from typing import Any, TypeVar, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from mtbert.batch import Layout, send
-from mtbert.model.dropout import dropout
+from mtbert.model.mix import Mix
 from mtbert.model.window import mix_blocks, takes_blocks, too_far
 
 STEP = 8  # lengths 1..8 share a group, 9..16 the next, and so on; faster than 4, 16 or groups of equal length
 SHORT = 32  # on a GPU, lengths 1..32 share a group
-LONG = 512  # beyond this length, the scores of all pairs of tokens are not kept in memory
 
 Computed = TypeVar("Computed")
-ScoreGroup = Callable[[int, Tensor, Tensor], Tensor]
-"""A function that computes the attention scores of a group, instead of plain products of queries and keys.
-
-The function gets the index of the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the
-scaled scores, ``[G * H, 1 or L, L]``. The scores of keys that are padding are replaced later.
-"""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Group:
     """Consecutive sequences of similar length, whose attention is computed in one batched matrix product.
 
@@ -48,6 +40,14 @@ class Group:
     rows_M: Tensor | None  # the place of each token among the G * L places; None if all lengths are equal
     padding_GL: Tensor | None  # True at the places without a token; None if all lengths are equal
     traced: bool = False  # whether ``length`` stands for any length, so that no step may depend on it
+
+
+Scores = Callable[[Group, Tensor, Tensor], Tensor]
+"""A function that computes the attention scores of a group, instead of plain products of queries and keys.
+
+The function gets the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the scaled scores,
+``[G * H, 1 or L, L]``. The scores of keys that are padding are replaced later.
+"""
 
 
 @dataclass(frozen=True)
@@ -193,7 +193,7 @@ def attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
-    scores: ScoreGroup | None = None,
+    scores: Scores | None = None,
     *,
     window: int | None = None,
     first_only: bool = False,
@@ -221,8 +221,8 @@ def attend(
     # split, not slices: the backward pass of split is one concatenation, that of a slice fills N rows with zeros.
     *parts, dummies = torch.split(qkv_N3D, [*(group.tokens for group in groups), groups.dummies])
     mixed = [
-        _attend(part, group, heads, dropout_rate, generator, scores and partial(scores, i), window, first_only)
-        for i, (part, group) in enumerate(zip(parts, groups, strict=True))
+        _attend(part, group, heads, Mix(dropout_rate, generator, scores and partial(scores, group)), window, first_only)
+        for part, group in zip(parts, groups, strict=True)
     ]
     if first_only:
         return torch.cat(mixed)
@@ -258,16 +258,8 @@ def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, window: int |
     return torch.cat([mixed, dummies.new_zeros(len(dummies), mixed.shape[1])])
 
 
-def _attend(
-    qkv_M3D: Tensor,
-    group: Group,
-    heads: int,
-    dropout_rate: float,
-    generator: torch.Generator | None,
-    scores_of: Callable[[Tensor, Tensor], Tensor] | None,
-    window: int | None,
-    first_only: bool,
-) -> Tensor:
+def _attend(qkv_M3D: Tensor, group: Group, heads: int, mix: Mix, window: int | None, first_only: bool) -> Tensor:
+    """Returns the output of attention for the tokens of one group, ``[M, D]``, or for its first tokens, ``[G, D]``."""
     sequences, length, head_width = group.sequences, group.length, qkv_M3D.shape[1] // (3 * heads)
     if group.rows_M is not None:
         places = qkv_M3D.new_zeros(sequences * length, qkv_M3D.shape[1])
@@ -281,7 +273,6 @@ def _attend(
         if window is not None:
             k, v = k[:, : window + 1], v[:, : window + 1]
             padding_GL = None if padding_GL is None else padding_GL[:, : window + 1]
-    mix = partial(_mix, scores_of=scores_of or products, dropout_rate=dropout_rate, generator=generator)
     hidden = None if padding_GL is None else padding_GL[:, None, None, :]
     if window is not None and not first_only and (group.traced or length > window + 1):
         if not group.traced and takes_blocks(length, window):
@@ -289,44 +280,13 @@ def _attend(
         else:
             far = too_far(length, length, window, q.device)
             mixed = mix(q, k, v, far if hidden is None else hidden | far, shape)
-    elif scores_of is None and not group.traced and length > LONG and (generator is None or dropout_rate == 0.0):
-        mixed = _mix_long(q, k, v, hidden, shape)
+    elif not group.traced and mix.is_for_long(length):
+        mixed = mix.long(q, k, v, hidden, shape)
     else:
         mixed = mix(q, k, v, hidden, shape)
     queries = q.shape[1]
     mixed_MD = mixed.view(sequences, heads, queries, head_width).transpose(1, 2).reshape(sequences * queries, -1)
     return mixed_MD if first_only or group.rows_M is None else take(mixed_MD, group.rows_M)
-
-
-def products(q: Tensor, k: Tensor) -> Tensor:
-    """Returns the product of each query and key, divided by the square root of their width."""
-    return torch.baddbmm(q.new_empty(()), q, k.transpose(1, 2), beta=0, alpha=1 / math.sqrt(q.shape[2]))
-
-
-def _mix(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    hidden: Tensor | None,
-    shape: tuple[int, ...],
-    *,
-    scores_of: Callable[[Tensor, Tensor], Tensor],
-    dropout_rate: float,
-    generator: torch.Generator | None,
-) -> Tensor:
-    """Computes attention with all scores in memory, see :class:`mtbert.model.window.Mix`."""
-    scores = scores_of(q, k)
-    if hidden is not None:
-        # Not -inf: a padded sequence without any token, or a place out of reach of all tokens, has a finite output.
-        least, all_scores = torch.finfo(scores.dtype).min, scores.view(*shape, q.shape[1], k.shape[1])
-        scores = all_scores.masked_fill(hidden, least).flatten(0, -3)
-    return dropout(scores.softmax(-1), dropout_rate, generator) @ v
-
-
-def _mix_long(q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-    """Computes attention in memory that grows linearly with the length, see :class:`mtbert.model.window.Mix`."""
-    q, k, v = (x.view(*shape, *x.shape[1:]) for x in (q, k, v))
-    return F.scaled_dot_product_attention(q, k, v, None if hidden is None else ~hidden).flatten(0, 1)
 
 
 def take(x: Tensor, rows: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class EncoderConfig:
     pooler: bool
     hidden_dropout: float
     attention_dropout: float
+    embedding_dropout: float | None = None  # None: the same rate as hidden_dropout
     native: NativeHead | None = None  # the family's own head; None if it has none here
     source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
@@ -100,7 +101,8 @@ class Encoder(nn.Module):
         if self.segment_embedding is not None:
             # A checkpoint with a single segment type uses it for the second text of a pair too.
             x = x + self.segment_embedding(segments_N.clamp(max=self.config.segment_types - 1))
-        x = dropout(self.embedding_norm(x), self.config.hidden_dropout, generator)
+        rate = self.config.embedding_dropout
+        x = dropout(self.embedding_norm(x), self.config.hidden_dropout if rate is None else rate, generator)
         return x if self.embedding_projection is None else self.embedding_projection(x)
 
     def encode(
@@ -158,7 +160,7 @@ class Encoder(nn.Module):
         """
         if self.relative is None or between is None:
             return None
-        return ByDistance(between.values_R, self.relative(between.values_R), between.zero, self.relative.scores_of)
+        return self.relative.rows(between)
 
     def top(self, first: int, *, filled: bool) -> "Top":
         """Returns a copy of the upper layers, from index ``first`` on, and of the final norm and the pooler.
@@ -301,10 +303,9 @@ def _run(
     """
     tokens, last = x_ND.shape[0], first + len(layers) - 1
     x_ND = F.pad(x_ND, (0, 0, 0, groups.dummies)) if groups.dummies else x_ND
-    scores_of = None if rows is None else rows.scores_of(rows, groups)
     for i, layer in enumerate(layers, first):
         adapted = None if adapter is None else partial(adapter, i)
-        x_ND = layer(x_ND, groups, generator, adapted, scores_of, first_only=first_only and i == last)
+        x_ND = layer(x_ND, groups, generator, adapted, rows, first_only=first_only and i == last)
     if norm is not None:
         x_ND = norm(x_ND)
     return x_ND[:tokens] if groups.dummies and not first_only else x_ND

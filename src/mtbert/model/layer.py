@@ -14,16 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, ScoreGroup, attend, take
+from mtbert.model.attention import Groups, Scores, attend, take
 from mtbert.model.dropout import dropout
+from mtbert.model.relative import ByDistance
 
 Activation = Callable[[Tensor], Tensor]
-ScoresOf = Callable[[Callable[[Tensor], Tensor], torch.Generator | None], ScoreGroup]
-"""A function that each layer calls to get the function that computes the layer's attention scores.
-
-Its arguments are the layer's function from vectors to queries, keys and values, and a generator for dropout masks. See
-:mod:`mtbert.model.relative`.
-"""
 
 _gelu_tanh = partial(F.gelu, approximate="tanh")
 ACTIVATIONS: Mapping[str, Activation] = {
@@ -105,7 +100,7 @@ class Attention:
         qkv_N3D: Tensor,
         groups: Groups,
         generator: torch.Generator | None,
-        scores: ScoreGroup | None = None,
+        scores: Scores | None = None,
         *,
         first_only: bool,
     ) -> Tensor:
@@ -173,7 +168,7 @@ class EncoderLayer(nn.Module):
         groups: Groups,
         generator: torch.Generator | None,
         adapter: Callable[[Tensor], Tensor] | None,
-        scores_of: ScoresOf | None = None,
+        rows: ByDistance | None = None,
         *,
         first_only: bool,
     ) -> Tensor:
@@ -181,11 +176,11 @@ class EncoderLayer(nn.Module):
 
         If ``first_only`` is true, returns the output only for the first token of each sequence, ``[S, D]``. The
         function ``adapter`` gets the input of the attention, ``[N, D]``. The result of ``adapter`` is added to the last
-        residual sum, before the last norm. ``scores_of`` is given if the encoder has relative positions.
+        residual sum, before the last norm. ``rows`` is given if the encoder has relative positions.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)
-        scores = None if scores_of is None else scores_of(self.qkv, generator)
+        scores = None if rows is None else rows.in_layer(self.qkv, generator)
         attended_ND = self.attention(self.qkv(read_ND), groups, generator, scores, first_only=first_only)
         if first_only:
             x_ND = take(x_ND, groups.first_S)

@@ -1,25 +1,26 @@
 """Relative positions: a part of each attention score depends on the distance between the two tokens.
 
 The encoder has one table for all of its layers. Once in a forward pass, a row is taken from the table for each distance
-that occurs (:class:`ByDistance`). Each group of sequences then uses the rows that it needs.
+that occurs (:class:`ByDistance`). Each layer then gets a function that computes its attention scores with these rows.
 
 Dimension key: R distances, W width of a row, G sequences of a group, L length of its longest sequence, H heads, E width
 of a head, Q queries: L, or 1 if only the first token is computed.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from mtbert.batch import send
-from mtbert.model.attention import Group, Groups, ScoreGroup, products
+from mtbert.model.attention import Group, Groups, Scores
 from mtbert.model.dropout import dropout
-from mtbert.model.layer import ScoresOf
+from mtbert.model.mix import products
 
 
 @dataclass(frozen=True)
@@ -77,31 +78,28 @@ def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
     return found
 
 
-@dataclass(frozen=True)
-class ByDistance:
-    """The rows of an encoder's table for the distances in a batch.
+@dataclass(frozen=True, eq=False)
+class ByDistance(ABC):
+    """The rows of an encoder's table for the distances in a batch. All layers read them in one forward pass.
 
     Attributes:
-        values_R: The distances.
+        index_R: The index of each distance's row in the table.
         rows_RW: The row of each distance.
-        zero: The index of the row of distance 0. If each span has rows of its own, a dict from the name of each span to
-            the index of its row of distance 0.
-        scores_of: A function that takes this object and the groups of a batch. It returns a function that each layer
-            calls, see :data:`~mtbert.model.layer.ScoresOf`.
+        zero: The index of distance 0 in ``rows_RW``. If each span has rows of its own, a dict from the name of each
+            span to the index of its distance 0.
     """
 
-    values_R: Tensor
+    index_R: Tensor
     rows_RW: Tensor
     zero: int | Mapping[str, int]
-    scores_of: Callable[["ByDistance", Groups], ScoresOf]
 
-    def only(self, span: str) -> "ByDistance":
+    def only(self, span: str) -> Self:
         """Returns the rows for a part of the batch that contains the sequences of one span only."""
         if not isinstance(self.zero, Mapping):
             return self
         part = _spans(self.zero)[span]
         zero = self.zero[span] - part.start
-        return replace(self, values_R=self.values_R[part], rows_RW=self.rows_RW[part], zero=zero)
+        return replace(self, index_R=self.index_R[part], rows_RW=self.rows_RW[part], zero=zero)
 
     def middle(self, group: Group) -> Tensor:
         """Returns the rows of the distances in one group: those from ``-L`` to ``L``, ``[2 * L + 1, W]``."""
@@ -109,6 +107,15 @@ class ByDistance:
             return self.rows_RW
         zero = self.zero[group.span] if isinstance(self.zero, Mapping) else self.zero
         return self.rows_RW[zero - group.length : zero + group.length + 1]
+
+    @abstractmethod
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+        """Returns the function that computes the attention scores of a layer.
+
+        Args:
+            project: The layer's function from vectors to queries, keys and values.
+            generator: Draws the dropout mask of the rows; None for no dropout.
+        """
 
 
 class RelativeBias(nn.Module):
@@ -125,25 +132,27 @@ class RelativeBias(nn.Module):
         self.table = nn.Embedding(buckets, heads)
         self.bucket = bucket
 
-    def forward(self, values_R: Tensor) -> Tensor:
-        """Returns the biases of all heads for each distance, ``[R, H]``."""
-        rows_RH: Tensor = self.table(self.bucket(values_R))
-        return rows_RH
+    def rows(self, between: Distances) -> "Biases":
+        """Returns the biases of all heads for each distance."""
+        index_R = self.bucket(between.values_R)
+        return Biases(index_R, self.table(index_R), between.zero)
 
-    def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
-        """Returns a function that each layer of the encoder calls to get a function that computes attention scores.
 
-        All sequences of a group have the same biases, in all layers. These biases are therefore computed once, by this
-        method.
-        """
-        biases = [_bias(rows.middle(group)) for group in groups]
+@dataclass(frozen=True, eq=False)
+class Biases(ByDistance):
+    """The biases of all heads for the distances in a batch. They are the same in all layers."""
 
-        def scores(group: int, q: Tensor, k: Tensor) -> Tensor:
-            plain = products(q, k)
-            bias_HQL = biases[group][:, : q.shape[1]].to(plain.dtype)
-            return (plain.view(-1, *bias_HQL.shape) + bias_HQL).flatten(0, 1)
+    _of_groups: dict[Group, Tensor] = field(init=False, default_factory=dict, repr=False)
 
-        return lambda project, generator: scores
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+        return self._scores
+
+    def _scores(self, group: Group, q: Tensor, k: Tensor) -> Tensor:
+        if group not in self._of_groups:  # all sequences of a group have the same biases, in all layers
+            self._of_groups[group] = _bias(self.middle(group))
+        plain = products(q, k)
+        bias_HQL = self._of_groups[group][:, : q.shape[1]].to(plain.dtype)
+        return (plain.view(-1, *bias_HQL.shape) + bias_HQL).flatten(0, 1)
 
 
 class RelativeEmbedding(nn.Module):
@@ -170,27 +179,32 @@ class RelativeEmbedding(nn.Module):
         self.norm = norm
         self.rate = rate
 
-    def forward(self, values_R: Tensor) -> Tensor:
-        """Returns the normalised vector of each distance, ``[R, D]``."""
-        rows_RD: Tensor = self.table(self.row(values_R))
-        return rows_RD if self.norm is None else self.norm(rows_RD)
+    def rows(self, between: Distances) -> "Vectors":
+        """Returns the normalised vector of each distance."""
+        index_R = self.row(between.values_R)
+        rows_RD: Tensor = self.table(index_R)
+        return Vectors(index_R, rows_RD if self.norm is None else self.norm(rows_RD), between.zero, self)
 
-    def scores_of(self, rows: ByDistance, groups: Groups) -> ScoresOf:
-        """Returns a function that each layer calls to get a function that computes attention scores."""
-        index_R = cache(partial(self.row, rows.values_R))  # needed for dropout only, and then by all layers
-
-        def in_layer(project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> ScoreGroup:
-            of_layer = replace(rows, rows_RW=project(self._dropped(rows.rows_RW, index_R, generator)))
-            return lambda i, q, k: _disentangled(of_layer.middle(groups.groups[i]), groups.groups[i], q, k)
-
-        return in_layer
-
-    def _dropped(self, rows_RD: Tensor, index_R: Callable[[], Tensor], generator: torch.Generator | None) -> Tensor:
+    def dropped(self, rows: "Vectors", generator: torch.Generator | None) -> Tensor:
+        """Returns the vectors after dropout, ``[R, D]``."""
         if generator is None or self.rate == 0.0:
-            return rows_RD
+            return rows.rows_RW
         # The mask is drawn for the whole table, so that distances which share a row also share its mask.
         mask_TD = dropout(torch.ones_like(self.table.weight), self.rate, generator)
-        return rows_RD * mask_TD[index_R()]
+        return rows.rows_RW * mask_TD[rows.index_R]
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors(ByDistance):
+    """The vectors of the distances in a batch, from which each layer makes queries and keys of the distances."""
+
+    source: RelativeEmbedding
+
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+        return replace(self, rows_RW=project(self.source.dropped(self, generator)))._scores
+
+    def _scores(self, group: Group, q: Tensor, k: Tensor) -> Tensor:
+        return _disentangled(self.middle(group), group, q, k)
 
 
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:

@@ -46,7 +46,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
 
     Args:
         path: A local folder, a hub id (``org/name``), or ``demo``.
-        dropout: Replaces both dropout rates of the config; None keeps them.
+        dropout: Replaces all dropout rates of the config; None keeps them.
 
     Raises:
         FileNotFoundError: If no such folder or hub id exists, or if the folder lacks a file.
@@ -55,7 +55,7 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     folder = find_encoder(path, read_config)
     config = read_config(folder / "config.json")
     if dropout is not None:
-        config = replace(config, hidden_dropout=dropout, attention_dropout=dropout)
+        config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, embedding_dropout=None)
     encoder = unfilled(config)
     needed = sum(p.numel() for p in encoder.behind(pooled=False))
     prefixes = FAMILIES[config.family].prefixes

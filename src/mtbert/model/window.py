@@ -7,28 +7,11 @@ Dimension key: S sequences, H heads, R = S * H, L tokens of a sequence, E width 
 sequence.
 """
 
-from typing import Protocol
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-
-class Mix(Protocol):
-    """Computes the attention's output for queries ``q``, from the keys ``k`` and the values ``v`` of their sequence."""
-
-    def __call__(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-        """Returns the output, of the shape of ``q``: ``[rows, queries, E]``.
-
-        Args:
-            q: Queries, ``[rows, queries, E]``.
-            k: Keys, ``[rows, keys, E]``.
-            v: Values, of the shape of ``k``.
-            hidden: A mask that is true where a query must not attend to a key, with dimensions that can be expanded to
-                ``[*shape, queries, keys]``; None for no mask.
-            shape: The sizes whose product is the number of rows: that of sequences, that of heads, and that of blocks
-                if there are any.
-        """
+from mtbert.model.mix import Mix
 
 
 def too_far(queries: int, keys: int, window: int, device: torch.device, *, before: int = 0) -> Tensor:

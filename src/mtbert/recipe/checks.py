@@ -202,7 +202,7 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
             )
         for loss in task.losses:
             own = (task.head_dropout(loss), model.adapter_dropout(name))
-            rates = (config.hidden_dropout, config.attention_dropout, *own)
+            rates = (config.hidden_dropout, config.attention_dropout, config.embedding_dropout, *own)
             if loss.needs.dropout and not any(rates):
                 raise ValueError(
                     f"tasks.{name}: loss '{loss.kind}' compares two passes that differ in dropout alone, and "

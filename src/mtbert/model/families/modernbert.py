@@ -1,9 +1,7 @@
 """ModernBERT: pre-norm layers, rotary positions, gated activations, and attention that is local in most layers.
 
 Source: Warner et al., "Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder for Fast, Memory Efficient, and
-Long Context Finetuning and Inference", 2024. mmBERT, Ettin and gte-modernbert have the same architecture. This code
-differs from transformers in one way: embeddings have the dropout rate of the feed-forward networks. It makes no
-difference to the published models, whose rates are all 0.
+Long Context Finetuning and Inference", 2024. mmBERT, Ettin and gte-modernbert have the same architecture.
 """
 
 from functools import partial
@@ -72,6 +70,7 @@ class ModernBertConfig(Config):
     attention_bias: bool = must_be("true or false", False)
     mlp_bias: bool = must_be("true or false", False)
     attention_dropout: float = dropout_rate(0.0)
+    embedding_dropout: float = dropout_rate(0.0)
     mlp_dropout: float = dropout_rate(0.0)
     local_attention: int = whole_number(2**20, default=128, least=2)
     global_attn_every_n_layers: int = whole_number(2**8, default=3)
@@ -110,6 +109,7 @@ def encoder(c: ModernBertConfig) -> EncoderConfig:
         pooler=False,
         hidden_dropout=c.mlp_dropout,
         attention_dropout=c.attention_dropout,
+        embedding_dropout=c.embedding_dropout,
         native=NativeHead(
             names=("head.dense", "classifier"),
             activation=ACTIVATIONS[c.classifier_activation],
