@@ -210,6 +210,8 @@ class Vectors(ByDistance):
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
     """Returns the scores of a group, ``[G * H, Q, L]``. ``rows_R3D`` holds the queries and keys of the distances."""
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
+    # The values of distances are not used. To leave them out would save about 1% of a step on short texts and 5% on texts
+    # of 512 tokens, but needs a product with a part of the layer's weight, which per-task gradients do not see.
     q_HRE, k_HRE, _ = rows_R3D.view(2 * length + 1, 3, -1, width).permute(1, 2, 0, 3).unbind()
     q_HGE, k_HGE = (x.view(group.sequences, -1, *x.shape[1:]).transpose(0, 1) for x in (q, k))
     if queries == length:
