@@ -92,3 +92,8 @@ def test_dropout_in_an_adapter_is_dropout_too():
             check_recipe(tasks, bare, train)
         with pytest.raises(ValueError, match=r"tasks\.t: loss 'rdrop' .* has none in its config"):
             check_with_encoder(tasks, bare, train, encoder)
+    kept = ModelRecipe(max_length=8)
+    dry = {"hidden_dropout": 0.0, "attention_dropout": 0.0}
+    check_with_encoder(tasks, kept, train, model(ONE, shape=dry | {"embedding_dropout": 0.1}).encoder)
+    with pytest.raises(ValueError, match="has none in its config"):
+        check_with_encoder(tasks, kept, train, model(ONE, shape=dry | {"embedding_dropout": 0.0}).encoder)

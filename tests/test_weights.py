@@ -62,6 +62,15 @@ def test_a_dropout_rate_replaces_those_of_the_config(bert):
     assert (config.hidden_dropout, config.attention_dropout) == (0.25, 0.25)
 
 
+def test_a_dropout_rate_replaces_that_of_embeddings_too(tmp_path):
+    edit(hf_folder("modernbert", tmp_path) / "config.json", embedding_dropout=0.5)
+    for dropout, share in ((None, 0.5), (0.25, 0.25), (0.0, 0.0)):
+        encoder = load_encoder(str(tmp_path), dropout=dropout).encoder
+        ids_N = torch.zeros(900, dtype=torch.int64)
+        x_ND = encoder.embed(ids_N, ids_N, ids_N, torch.Generator().manual_seed(0))
+        assert abs(float((x_ND == 0).double().mean()) - share) < 0.02
+
+
 def test_loaded_parameters_train(bert):
     encoder = load_encoder(str(bert)).encoder
     assert all(p.requires_grad and p.is_leaf and p.dtype == torch.float32 for p in encoder.parameters())

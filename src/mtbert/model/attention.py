@@ -42,7 +42,7 @@ class Group:
     traced: bool = False  # whether ``length`` stands for any length, so that no step may depend on it
 
 
-Scores = Callable[[Group, Tensor, Tensor], Tensor]
+GroupScores = Callable[[Group, Tensor, Tensor], Tensor]
 """A function that computes the attention scores of a group, instead of plain products of queries and keys.
 
 The function gets the group, queries ``[G * H, 1 or L, E]`` and keys ``[G * H, L, E]``. It returns the scaled scores,
@@ -193,7 +193,7 @@ def attend(
     heads: int,
     dropout_rate: float,
     generator: torch.Generator | None,
-    scores: Scores | None = None,
+    scores: GroupScores | None = None,
     *,
     window: int | None = None,
     first_only: bool = False,

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtbert.model.attention import Groups, Scores, attend, take
+from mtbert.model.attention import Groups, GroupScores, attend, take
 from mtbert.model.dropout import dropout
 from mtbert.model.relative import ByDistance
 
@@ -100,7 +100,7 @@ class Attention:
         qkv_N3D: Tensor,
         groups: Groups,
         generator: torch.Generator | None,
-        scores: Scores | None = None,
+        scores: GroupScores | None = None,
         *,
         first_only: bool,
     ) -> Tensor:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from mtbert.batch import send
-from mtbert.model.attention import Group, Groups, Scores
+from mtbert.model.attention import Group, Groups, GroupScores
 from mtbert.model.dropout import dropout
 from mtbert.model.mix import products
 
@@ -109,7 +109,7 @@ class ByDistance(ABC):
         return self.rows_RW[zero - group.length : zero + group.length + 1]
 
     @abstractmethod
-    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> GroupScores:
         """Returns the function that computes the attention scores of a layer.
 
         Args:
@@ -132,19 +132,19 @@ class RelativeBias(nn.Module):
         self.table = nn.Embedding(buckets, heads)
         self.bucket = bucket
 
-    def rows(self, between: Distances) -> "Biases":
+    def rows(self, between: Distances) -> "DistanceBiases":
         """Returns the biases of all heads for each distance."""
         index_R = self.bucket(between.values_R)
-        return Biases(index_R, self.table(index_R), between.zero)
+        return DistanceBiases(index_R, self.table(index_R), between.zero)
 
 
 @dataclass(frozen=True, eq=False)
-class Biases(ByDistance):
+class DistanceBiases(ByDistance):
     """The biases of all heads for the distances in a batch. They are the same in all layers."""
 
     _of_groups: dict[Group, Tensor] = field(init=False, default_factory=dict, repr=False)
 
-    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> GroupScores:
         return self._scores
 
     def _scores(self, group: Group, q: Tensor, k: Tensor) -> Tensor:
@@ -179,13 +179,13 @@ class RelativeEmbedding(nn.Module):
         self.norm = norm
         self.rate = rate
 
-    def rows(self, between: Distances) -> "Vectors":
+    def rows(self, between: Distances) -> "DistanceVectors":
         """Returns the normalised vector of each distance."""
         index_R = self.row(between.values_R)
         rows_RD: Tensor = self.table(index_R)
-        return Vectors(index_R, rows_RD if self.norm is None else self.norm(rows_RD), between.zero, self)
+        return DistanceVectors(index_R, rows_RD if self.norm is None else self.norm(rows_RD), between.zero, self)
 
-    def dropped(self, rows: "Vectors", generator: torch.Generator | None) -> Tensor:
+    def dropped(self, rows: "DistanceVectors", generator: torch.Generator | None) -> Tensor:
         """Returns the vectors after dropout, ``[R, D]``."""
         if generator is None or self.rate == 0.0:
             return rows.rows_RW
@@ -195,12 +195,12 @@ class RelativeEmbedding(nn.Module):
 
 
 @dataclass(frozen=True, eq=False)
-class Vectors(ByDistance):
+class DistanceVectors(ByDistance):
     """The vectors of the distances in a batch, from which each layer makes queries and keys of the distances."""
 
     source: RelativeEmbedding
 
-    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> Scores:
+    def in_layer(self, project: Callable[[Tensor], Tensor], generator: torch.Generator | None) -> GroupScores:
         return replace(self, rows_RW=project(self.source.dropped(self, generator)))._scores
 
     def _scores(self, group: Group, q: Tensor, k: Tensor) -> Tensor:
@@ -210,8 +210,8 @@ class Vectors(ByDistance):
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
     """Returns the scores of a group, ``[G * H, Q, L]``. ``rows_R3D`` holds the queries and keys of the distances."""
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
-    # The values of distances are not used. To leave them out would save about 1% of a step on short texts and 5% on texts
-    # of 512 tokens, but needs a product with a part of the layer's weight, which per-task gradients do not see.
+    # The values of distances are not used. Leaving them out would save about 1% of a step (short texts) and 5% (512
+    # tokens). But it needs a product with a part of the layer's weight, which per-task gradients do not see.
     q_HRE, k_HRE, _ = rows_R3D.view(2 * length + 1, 3, -1, width).permute(1, 2, 0, 3).unbind()
     q_HGE, k_HGE = (x.view(group.sequences, -1, *x.shape[1:]).transpose(0, 1) for x in (q, k))
     if queries == length:
