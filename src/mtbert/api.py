@@ -268,6 +268,7 @@ def tune(
     *,
     changes: Changes = (),
     on_dev: bool = False,
+    storage: str | None = None,
     progress: bool = False,
 ) -> Path:
     """Searches the ranges of a recipe for good settings, and returns the path of a recipe file with the best settings.
@@ -279,6 +280,8 @@ def tune(
         changes: Settings of the recipe to change, in the form that :func:`train` takes.
         on_dev: Whether to score the trials on dev instead of a held-out part of train. Later scores on dev are then too
             optimistic.
+        storage: The URL of a database for the trials, such as ``postgresql://USER@HOST/DATABASE``. Any number of
+            processes that share the disk may then call this function together.
         progress: Whether to show a progress bar and print the best trials.
 
     Raises:
@@ -293,9 +296,8 @@ def tune(
     if trials < 1:
         raise ValueError(f"tune: trials must be at least 1, found {trials}.")
     path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
-    return run_tuning(
-        Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path), trials, _console(progress)
-    )
+    tuning = Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path, storage)
+    return run_tuning(tuning, trials, _console(progress))
 
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:

@@ -16,6 +16,10 @@ def tune(
     on_dev: Annotated[
         bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
     ] = False,
+    storage: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A database for the trials, which several commands then share."),
+    ] = None,
 ) -> None:
     """Find good settings within the ranges that a recipe lists under tune, and write them to NAME-tuned.yaml.
 
@@ -27,8 +31,10 @@ def tune(
 
       mtbert tune mine.yaml --trials 30 --out tuned/mine
 
+      mtbert tune mine.yaml --trials 30 --storage postgresql://USER@HOST/DATABASE
+
       mtbert train tuned/mine/mine-tuned.yaml
     """
     from mtbert import api
 
-    api.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, progress=True)
+    api.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, storage=storage, progress=True)

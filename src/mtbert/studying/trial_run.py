@@ -35,8 +35,7 @@ def run_trial(
     import optuna
 
     chosen = {path: _chosen(trial, path, values) for path, values in ranges.items()}
-    folder = _folder(tuning, trial.number)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = trial_folder(tuning, trial.number)
     shown.begins(trial.number)
 
     def track(_: Path, settings: Mapping[str, trackers.Value]) -> Tracking:
@@ -96,14 +95,15 @@ def run_trial(
     drop_weights(tuning, trial.number)
 
 
-def _folder(tuning: Tuning, number: int) -> Path:
+def trial_folder(tuning: Tuning, number: int) -> Path:
+    """Returns the folder of a trial."""
     return tuning.out / "trials" / str(number)
 
 
 def drop_weights(tuning: Tuning, number: int) -> None:
     """Deletes the saved weights of a trial that has ended. Its logs stay."""
     for name in ("best", "last"):
-        shutil.rmtree(_folder(tuning, number) / "run" / name, ignore_errors=True)
+        shutil.rmtree(trial_folder(tuning, number) / "run" / name, ignore_errors=True)
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:

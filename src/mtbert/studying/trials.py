@@ -1,73 +1,211 @@
-"""The trials of a hyperparameter search (``mtbert tune``), stored as an Optuna study in an SQLite file.
+"""The trials of a hyperparameter search (``mtbert tune``), stored as an Optuna study in a database.
 
-Optuna's errors become one-line messages.
+The database is the SQLite file ``tune.db``, unless a URL names another one. Then ``storage.json`` says which one it
+is. Optuna's errors become one-line messages, in which no password of the URL appears.
 """
 
 import errno
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mtbert import files
-from mtbert.messages import reason, shown
+from mtbert.json_files import read_settings, write_settings
+from mtbert.messages import clean, reason, shown
+from mtbert.settings import Settings
 
 if TYPE_CHECKING:
     import optuna
+    from sqlalchemy import URL
 
-STORAGE = "tune.db"
+DATABASE = "tune.db"
+STORAGE_FILE = "storage.json"
+EXAMPLE = "Give for example --storage postgresql://USER@HOST/DATABASE"
 NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a full disk and for a used-up quota
 
 
-def open_storage(out: Path) -> "optuna.Study":
-    """Returns the Optuna study that is stored in the folder ``out``; creates it if there are no trials yet.
+class StorageRecord(Settings):
+    """The content of ``storage.json``: the database that holds the trials of a folder, and their name in it."""
+
+    url: str  # without password
+    study: str
+
+
+@dataclass(frozen=True)
+class TrialStorage:
+    """The database with the trials of the folder ``out``. ``url`` is None for the file ``tune.db`` in this folder.
 
     Raises:
-        ValueError: If the storage is damaged, or if it is missing although the folder already has trials.
+        ValueError: If ``url`` is no URL.
     """
-    import optuna
-    from sqlalchemy import URL
 
-    file = out / STORAGE
-    if (out / "trials").exists() and not file.is_file():
-        raise ValueError(f"{file}: not there, although there are trials. Put it back, or give another folder.")
-    try:
-        url = URL.create("sqlite", database=str(files.resolved(file))).render_as_string()
-    except UnicodeEncodeError:
-        raise ValueError(f"{shown(str(file))}: SQLite takes only UTF-8 in the name. Give another folder.") from None
-    try:
-        return optuna.create_study(
-            storage=url,
-            study_name="mtbert",
-            direction="maximize",
-            pruner=optuna.pruners.MedianPruner(),
-            load_if_exists=True,
-        )
-    except (RuntimeError, AssertionError) as error:  # a data base of something else
-        raise ValueError(_damaged(file, error)) from None
+    out: Path
+    url: str | None = field(repr=False)  # it may hold a password
+
+    def __post_init__(self) -> None:
+        if self.url is not None:
+            _parsed(self.url)
+
+    @property
+    def file(self) -> Path:
+        """Returns the path of ``tune.db``."""
+        return self.out / DATABASE
+
+    @cached_property
+    def name(self) -> str:
+        """The database as messages call it."""
+        return str(self.file) if self.url is None else _without_secrets(_parsed(self.url))
+
+    @contextmanager
+    def opened(self) -> Iterator["optuna.Study"]:
+        """Yields the Optuna study with the trials. Creates it if there are no trials yet.
+
+        Errors of the database inside the ``with`` block are replaced by errors whose one-line message names it.
+
+        Raises:
+            OSError: If the disk is full.
+            ConnectionError: If the server cannot be reached, or refuses.
+            ValueError: If the storage is damaged, if it is missing although the folder already has trials, or if the
+                trials of the folder are in another database.
+        """
+        with self._errors(), ExitStack() as stack:
+            yield self._study(stack)
+
+    def _study(self, stack: ExitStack) -> "optuna.Study":
+        record = self.out / STORAGE_FILE
+        found = read_settings(record, StorageRecord, "Give another folder.") if record.is_file() else None
+        if self.url is None:
+            if found is not None:
+                raise ValueError(f"{self.out}: its trials are in {clean(found.url)}. Give it with --storage.")
+            return self._study_in_file(stack)
+        if self.file.exists():
+            raise ValueError(f"{self.out}: its trials are in {self.file}. Drop --storage, or give another folder.")
+        storage = stack.enter_context(self._connected())
+        if found is None:
+            found = StorageRecord(url=self.name, study=f"mtbert-{secrets.token_hex(8)}")
+            study = _create(storage, found.study)
+            write_settings(record, found)  # if it is not written, nobody looks for the trials in the database
+            return study
+        import optuna
+
+        try:
+            return optuna.load_study(storage=storage, study_name=found.study, pruner=optuna.pruners.MedianPruner())
+        except KeyError:
+            raise ValueError(
+                f"{self.name}: has no trials of {self.out}, which are in {clean(found.url)}. Give that one."
+            ) from None
+
+    def _study_in_file(self, stack: ExitStack) -> "optuna.Study":
+        from sqlalchemy import URL
+
+        if (self.out / "trials").exists() and not self.file.is_file():
+            raise ValueError(f"{self.file}: not there, although there are trials. Put it back, or give another folder.")
+        try:
+            url = URL.create("sqlite", database=str(files.resolved(self.file))).render_as_string()
+        except UnicodeEncodeError:
+            said = f"{shown(str(self.file))}: SQLite takes only UTF-8 in the name. Give another folder."
+            raise ValueError(said) from None
+        try:
+            return _create(stack.enter_context(_storage(url)), "mtbert")
+        except (RuntimeError, AssertionError) as error:  # a database of something else
+            raise ValueError(_damaged(self.file, error)) from None
+
+    @contextmanager
+    def _connected(self) -> Iterator["optuna.storages.RDBStorage"]:
+        """Yields the database at the URL."""
+        from sqlalchemy import NullPool
+        from sqlalchemy.exc import NoSuchModuleError
+
+        assert self.url is not None
+        url = _parsed(self.url)
+        with ExitStack() as stack:
+            try:
+                # A new connection each time, because a server or a firewall closes those that wait for hours.
+                full = url.render_as_string(hide_password=False)
+                storage = stack.enter_context(_storage(full, poolclass=NullPool))
+            except NoSuchModuleError:
+                kind = clean(url.drivername)
+                raise ValueError(f"--storage: {kind} is no database that is known. {EXAMPLE}") from None
+            except ImportError:
+                raise ValueError(
+                    f"--storage: the driver of {clean(url.drivername)} is not installed. "
+                    "Run: pip install 'mtbert[tune]', which has the one of postgresql."
+                ) from None
+            except (RuntimeError, AssertionError) as error:  # tables of something else, or of another Optuna
+                raise ValueError(f"{self.name}: {self._said(error)}. Give another database.") from None
+            yield storage
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        from optuna.exceptions import OptunaError, TrialPruned
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            yield
+        except TrialPruned:
+            raise
+        except (OptunaError, SQLAlchemyError) as error:
+            first = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+            first = getattr(first, "orig", None) or first
+            if self.url is not None:
+                raise ConnectionError(
+                    f"{self.name}: {self._said(first)}. Check --storage and the server, and give the command again."
+                ) from None
+            if any(said in str(first) for said in NO_ROOM):
+                raise OSError(errno.ENOSPC, reason(first), str(self.file)) from None
+            raise ValueError(_damaged(self.file, first)) from None
+
+    def _said(self, error: BaseException) -> str:
+        """Returns the first line of an error of the database, without the password in the URL."""
+        assert self.url is not None
+        url, said = _parsed(self.url), reason(error)
+        for secret in (url.password, *(value for values in url.normalized_query.values() for value in values)):
+            said = said.replace(str(secret), "***") if len(str(secret or "")) > 3 else said
+        return said
 
 
 @contextmanager
-def storage_errors(out: Path) -> Iterator[None]:
-    """A context manager that replaces errors of Optuna's storage with errors whose one-line message names the file.
+def _storage(url: str, **options: Any) -> Iterator["optuna.storages.RDBStorage"]:
+    """Yields Optuna's storage in a database, and closes its connections at the end."""
+    import optuna
 
-    Raises:
-        OSError: If the disk is full.
-        ValueError: If the storage is damaged.
-    """
-    from optuna.exceptions import OptunaError, TrialPruned
-    from sqlalchemy.exc import SQLAlchemyError
-
-    file = out / STORAGE
+    storage = optuna.storages.RDBStorage(url, engine_kwargs=options)
     try:
-        yield
-    except TrialPruned:
-        raise
-    except (OptunaError, SQLAlchemyError) as error:
-        first = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
-        if any(said in str(first) for said in NO_ROOM):
-            raise OSError(errno.ENOSPC, reason(getattr(first, "orig", first)), str(file)) from None
-        raise ValueError(_damaged(file, getattr(first, "orig", first))) from None
+        yield storage
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _create(storage: "optuna.storages.RDBStorage", study: str) -> "optuna.Study":
+    import optuna
+
+    return optuna.create_study(
+        storage=storage,
+        study_name=study,
+        direction="maximize",
+        pruner=optuna.pruners.MedianPruner(),
+        load_if_exists=True,
+    )
+
+
+def _parsed(url: str) -> "URL":
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # the message must not show the URL, which may hold a password
+        raise ValueError(f"--storage: must be the URL of a database. {EXAMPLE}") from None
+
+
+def _without_secrets(url: "URL") -> str:
+    text = url.set(query={}).render_as_string(hide_password=True)
+    return clean(text)[:200]
 
 
 def _damaged(file: Path, error: BaseException) -> str:

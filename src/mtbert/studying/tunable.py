@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ class Tuning:
     overrides: tuple[str, ...]  # changes of it, as a.b=c
     on_dev: bool  # trials are scored on dev, not on a slice of train
     out: Path
+    storage: str | None = field(default=None, repr=False)  # the URL of a database; None: a file in out
 
     @property
     def best(self) -> Path:

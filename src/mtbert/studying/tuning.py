@@ -1,11 +1,18 @@
 """Tuning: Optuna chooses settings of a recipe from given ranges, and each choice is tried in a run, called a trial.
 
-The folder that ``mtbert tune`` writes has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage),
-``trials/NUMBER/`` (``log.txt``, and the run without its weights), ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe
-NAME with the settings of the best trial).
+The folder that ``mtbert tune`` writes has ``recipe.yaml`` (the recipe with its ranges), ``tune.db`` (Optuna's storage)
+or ``storage.json`` (where the storage is), ``trials/NUMBER/`` (``log.txt``, and the run without its weights),
+``trials.csv``, and ``NAME-tuned.yaml`` (the recipe NAME with the settings of the best trial).
+
+If the storage is a database with a URL, any number of commands that see the folder share the trials. A command locks
+the folder of a trial while it trains it, so a trial that nobody trains is one that was interrupted.
 """
 
 import json
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,13 +25,18 @@ from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
 from mtbert.recipe.settings import Recipe
 from mtbert.studying.trial_results import TrialBar, best_trials, ended_trials, write_trials
-from mtbert.studying.trial_run import drop_weights, run_trial
-from mtbert.studying.trials import open_storage, storage_errors
+from mtbert.studying.trial_run import drop_weights, run_trial, trial_folder
+from mtbert.studying.trials import TrialStorage
 from mtbert.studying.tunable import Tuning
 from mtbert.training.assemble import check_encoder
+from mtbert.training.signals import Stopped, signals
 
 if TYPE_CHECKING:
     import optuna
+
+LOOK = 1.0  # seconds between looks at the trials of other commands
+
+Turn = Callable[[], AbstractContextManager[object]]
 
 
 def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
@@ -34,17 +46,18 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     interruption. A trial's score is that of its best evaluation, measured as the recipe's ``train.select`` says. A
     trial is stopped early (pruned) if its score is below the median score that earlier trials had at the same point of
     their training, such as halfway. The choice of a setting's value is seeded by the trial's number and the setting's
-    path. Runs have the recipe's seed.
+    path. Runs have the recipe's seed. If several commands share the trials, a choice depends on the trials that have
+    ended by then.
 
     Args:
-        tuning: The recipe to tune, and the folder for its trials.
+        tuning: The recipe to tune, the folder for its trials, and the database that stores them.
         trials: The number of trials in total, including those of earlier calls.
         console: Shows progress, and the best trials at the end.
 
     Raises:
         FileNotFoundError, ValueError: If there is nothing to tune, the recipe cannot be used, or the folder holds
             something else.
-        OSError: If the disk is full. Once there is room again, the same call resumes the search.
+        OSError: If the disk is full, or the database cannot be reached. Later, the same call resumes the search.
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
@@ -56,16 +69,29 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     base = tuning.trial({})
     check_encoder(base)
     _check_place(tuning.out)  # before a lock is put into a folder of something else
-    with locks.alone(tuning.out, "tune"), storage_errors(tuning.out), TrialBar(console, trials) as shown:
-        _begin(tuning.out, base)
-        study = open_storage(tuning.out)
-        for done in study.get_trials(deepcopy=False):
-            if done.state.is_finished():  # the process may have been killed between a trial's end and this
-                drop_weights(tuning, done.number)
-        while (trial := _next(study, trials)) is not None:
-            run_trial(tuning, study, trial, base.tune, shown)
+    storage = TrialStorage(tuning.out, tuning.storage)
+    with ExitStack() as stack:
+        turn: Turn = partial(locks.alone, tuning.out, "tune", wait=True)
+        if tuning.storage is None:  # SQLite's files are not made for several machines
+            stack.enter_context(locks.alone(tuning.out, "tune"))
+            turn = nullcontext
+        shown = stack.enter_context(TrialBar(console, trials))
+        with turn():
+            _begin(tuning.out, base)
+            study = stack.enter_context(storage.opened())
+            for done in study.get_trials(deepcopy=False):
+                if done.state.is_finished():  # the process may have been killed between a trial's end and this
+                    drop_weights(tuning, done.number)
+        while (claimed := _claim_next(tuning, study, trials, turn)) is not None:
+            trial, held = claimed
+            try:
+                run_trial(tuning, study, trial, base.tune, shown)
+            finally:
+                held.leave()
+            with turn():
+                write_trials(tuning, study, base.tune)
+        with turn():  # the process may have been killed between a trial's end and its line
             write_trials(tuning, study, base.tune)
-        write_trials(tuning, study, base.tune)  # the process may have been killed between a trial's end and its line
     ended = ended_trials(study)
     if not ended:
         raise ValueError(
@@ -114,13 +140,51 @@ def _begin(out: Path, base: Recipe) -> None:
         raise ValueError(f"{file}: has other settings, ranges or data to score on. Give another folder.")
 
 
-def _next(study: "optuna.Study", trials: int) -> "optuna.Trial | None":
-    """Returns the trial to run next: an interrupted trial if there is one, otherwise a new trial.
+def _claim_next(
+    tuning: Tuning, study: "optuna.Study", trials: int, turn: Turn
+) -> "tuple[optuna.Trial, locks.Held] | None":
+    """Returns the trial to run next, and its folder, which is locked: an interrupted trial, or else a new one.
 
-    Returns None if no trial was interrupted, and the number of trials has reached ``trials``.
+    If the number of trials has reached ``trials``, waits until the trials of other commands have ended or are
+    interrupted. Returns None once all trials have ended. ``turn`` is entered by one command at a time.
+
+    Raises:
+        Stopped: If SIGINT or SIGTERM arrives while it waits.
     """
     import optuna
 
-    for begun in study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING]):
-        return optuna.trial.Trial(study, begun._trial_id)  # Optuna has no public way to go on with it
-    return study.ask() if len(study.trials) < trials else None
+    while True:
+        with turn():
+            begun = _running(study)
+            for number, trial in begun.items():
+                held = _claim(tuning, number)
+                if held is None:
+                    continue
+                if number in _running(study):  # it may have ended just before the claim
+                    return optuna.trial.Trial(study, trial._trial_id), held  # Optuna has no public way to go on with it
+                held.leave()
+            if len(study.get_trials(deepcopy=False)) < trials:
+                new = study.ask()
+                held = _claim(tuning, new.number)
+                assert held is not None  # no other command knows the trial
+                return new, held
+        if not begun:
+            return None
+        with signals() as stopping:
+            time.sleep(LOOK)
+            if stopping():
+                raise Stopped("stopped while other commands train their trials. Go on with the same command.")
+
+
+def _running(study: "optuna.Study") -> "dict[int, optuna.trial.FrozenTrial]":
+    """Returns by number the trials that have begun and not ended."""
+    import optuna
+
+    found = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])
+    return {trial.number: trial for trial in found}
+
+
+def _claim(tuning: Tuning, number: int) -> locks.Held | None:
+    folder = trial_folder(tuning, number)
+    folder.mkdir(parents=True, exist_ok=True)
+    return locks.claim_folder(folder)
