@@ -37,7 +37,7 @@ def name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
         return [0.25 + number / 64]
 
     put_scores(monkeypatch, scores_of)
-    monkeypatch.setattr("mtbert.studying.tuning.LOOK", 0.05)
+    monkeypatch.setattr("mtbert.studying.tuning.SECONDS_BETWEEN_LOOKS", 0.05)
     return ranged(tmp_path, LR)
 
 

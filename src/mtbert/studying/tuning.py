@@ -34,7 +34,7 @@ from mtbert.training.signals import Stopped, signals
 if TYPE_CHECKING:
     import optuna
 
-LOOK = 1.0  # seconds between looks at the trials of other commands
+SECONDS_BETWEEN_LOOKS = 1.0  # seconds between looks at the trials of other commands
 
 Turn = Callable[[], AbstractContextManager[object]]
 
@@ -171,7 +171,7 @@ def _claim_next(
         if not begun:
             return None
         with signals() as stopping:
-            time.sleep(LOOK)
+            time.sleep(SECONDS_BETWEEN_LOOKS)
             if stopping():
                 raise Stopped("stopped while other commands train their trials. Go on with the same command.")
 
