@@ -193,7 +193,7 @@ class _Shown:
         self.bar.stop()
 
     def started(self, name: str) -> None:
-        self.console.print(f"{name}: {'goes on' if self.begun[name] else 'starts'}")
+        self.console.print(f"{name}: {'goes on' if self.places[name].share else 'starts'}")
 
     def ended(self, name: str, why: str | None) -> None:
         self.done[name] = 1.0
