@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("name", ["surgery", "alternating"])
 def test_shared_memory_gives_the_same_bits(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str):
-    monkeypatch.setattr(exchange, "LARGE", 1)
+    monkeypatch.setattr(exchange, "WORTH_SHARING", 1)
     (alone,) = in_processes(1, lambda together: steps(run_of(folder, together, RECIPES[name])))
     for size in (2, 4):
         for found in in_processes(size, lambda together: steps(run_of(folder, together, RECIPES[name]))):
@@ -41,7 +41,7 @@ def summed(together: Processes, *numbers: list[float]) -> list[Any]:
 
 
 def test_windows_grow_and_are_used_again(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(exchange, "LARGE", 2)
+    monkeypatch.setattr(exchange, "WORTH_SHARING", 2)
     found = in_processes(2, lambda together: summed(together, [1.0, 2.0], [3.0], [1.0, 2.0, 3.0], [5.0, 6.0]))
     assert found == [[[3.0, 5.0], [7.0], [3.0, 5.0, 7.0], [11.0, 13.0], [True]]] * 2
 
@@ -52,7 +52,7 @@ def test_a_few_numbers_need_no_shared_memory():
 
 @pytest.mark.parametrize("missing", ["other machine", "other container", "no such memory"])
 def test_processes_that_cannot_share_memory_send_the_numbers(monkeypatch: pytest.MonkeyPatch, missing: str):
-    monkeypatch.setattr(exchange, "LARGE", 1)
+    monkeypatch.setattr(exchange, "WORTH_SHARING", 1)
 
     def work(together: Processes) -> list[Any]:
         if together.rank == 1:

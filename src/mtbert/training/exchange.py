@@ -11,7 +11,7 @@ from mtbert.profiling import timed
 from mtbert.training.shards import Sums
 from mtbert.training.windows import Windows, open_windows
 
-LARGE = 2**18  # numbers; more than these are exchanged through shared memory if the two processes have any
+WORTH_SHARING = 2**18  # numbers; more than these are exchanged through shared memory if the two processes have any
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Exchange:
 
     def _windows_of(self, partner: int, size: int) -> Windows | None:
         """Returns the windows for ``size`` numbers that this process and ``partner`` share; None if they share none."""
-        if self.device.type != "cpu" or size < LARGE:
+        if self.device.type != "cpu" or size < WORTH_SHARING:
             return None
         found = self._windows.get(partner)
         if partner not in self._windows or (found is not None and len(found.mine) < size):
