@@ -8,8 +8,14 @@ from pathlib import Path
 
 import pytest
 import toy_browser
+import typer.main
+
+import mtbert
+from mtbert import cli
+from mtbert.recipe.settings import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+from website import commands, python_api, recipe_keys
 from website.build import ELSEWHERE, GENERATED, ROOT, build, collect, sources
 
 CONFIG = (ROOT / "website/zensical.toml").read_text()
@@ -77,6 +83,50 @@ def test_the_search_finds_a_page_without_a_server_and_without_a_network(site: Pa
         page.tab.get_by_role("link", name="Why packed pairs").first.wait_for()
     assert [address for address in page.asked if not address.startswith(("file:", "data:", "about:"))] == []
     assert page.said == []
+
+
+def test_every_key_of_a_recipe_has_a_row_with_its_meaning():
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", recipe_keys.page(), re.MULTILINE)
+    keys = {key for part in Recipe.model_json_schema()["$defs"].values() for key in part["properties"]}
+    assert len(keys) > 70
+    assert keys - {name for name, _ in rows} == {"name", "soft"}  # which no file gives
+    assert [row for row in rows if row[0] != "kind" and row[1].split(" | ")[-1].strip() == ""] == []
+
+
+def test_the_type_of_a_key_is_told_in_words():
+    page = recipe_keys.page()
+    assert "| `patience` | whole number > 0 or null | `null` | stop after" in page
+    assert "| `lora` | [a mapping](#modellora) or null | `null` |" in page
+    assert "| `schedule` | `linear` or `constant` | `linear` |" in page
+
+
+def test_every_command_and_every_option_is_on_the_page_of_commands():
+    page = commands.page()
+    found = commands.found(typer.main.get_command(cli.app), "mtbert")
+    assert len(found) > 10
+    for name, command in found:
+        section = page.partition(f"\n## {name}\n")[2].partition("\n## ")[0]
+        options = [option for parameter in command.params for option in parameter.opts if option.startswith("--")]
+        assert [option for option in options if f"`{option}" not in section and f" {option}" not in section] == [], name
+
+
+def test_every_name_of_the_package_is_on_the_page_of_python_with_its_arguments():
+    page = python_api.page()
+    assert [name for name in mtbert.__all__ if name != "__version__" and f"\n## mtbert.{name}\n" not in page] == []
+    train = page.partition("\n## mtbert.train\n")[2].partition("\n## ")[0]
+    assert "    resume: str | Path | None = None,\n" in train
+    assert "\n- `resume`: The folder of a run to resume" in train
+    assert "\n- `FloatingPointError`: If a loss is not finite." in train
+    assert "```pycon\n>>> import mtbert\n" in train
+
+
+@needs_zensical
+def test_wide_tables_are_reached_by_keyboard_and_a_phone_does_not_scroll_sideways(site: Path, browser):
+    address = (site / "performance.html").as_uri()
+    with toy_browser.visit(browser, address, viewport={"width": 390, "height": 844}) as page:
+        page.tab.wait_for_selector(".md-typeset__scrollwrap[tabindex='0']")
+        assert page.tab.locator(".md-typeset__scrollwrap:not([tabindex='0'])").count() == 0
+        assert page.tab.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
 @needs_zensical

@@ -1,6 +1,7 @@
 """The page of all keys of a recipe, generated from the JSON Schema of the class that validates recipes."""
 
 import json
+import re
 from typing import Any
 
 from mtbert.balance.known import BALANCING
@@ -31,6 +32,7 @@ PARTS = {
     "train.ema": "Ema",
     "tune": "Range",
 }
+HEADINGS = {name: heading for heading, name in PARTS.items()}
 # The kinds that a key can have, and the sentence that introduces them.
 KINDS = {
     "Losses": (
@@ -76,7 +78,9 @@ def _keys(part: dict[str, Any], definitions: dict[str, Any], without: tuple[str,
 def _default(field: dict[str, Any]) -> str:
     """Returns the default of a key. Those of mappings stand in the section of the mapping, so they are left out."""
     value = field.get("default")
-    return "" if isinstance(value, dict) or value == "" else f"`{json.dumps(value)}`"
+    if isinstance(value, dict) or value == "":
+        return ""
+    return f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
@@ -84,7 +88,7 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         kind = definitions[name]["properties"].get("kind", {}).get("const")
-        return f"`{kind}`" if kind else "a mapping"
+        return f"`{kind}`" if kind else f"[a mapping](#{anchor(HEADINGS[name])})"
     for key in ("anyOf", "oneOf"):
         if key in field:
             return " or ".join(dict.fromkeys(_type(one, definitions) for one in field[key]))
@@ -106,6 +110,11 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
             return "text"
         case other:
             return str(other or "any value")
+
+
+def anchor(heading: str) -> str:
+    """Returns the anchor that the site gives a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _limits(field: dict[str, Any]) -> list[str]:

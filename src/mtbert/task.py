@@ -29,16 +29,18 @@ class Head(Settings):
     hidden: int | None = Field(
         default=None, gt=0, le=2**16, description="mlp only: width between the layers; null = the encoder's"
     )
-    dropout: float = Field(default=0.3, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1, description="dropout rate before each layer of the head")
 
 
 class Task(Settings):
     """The settings of one task. A trained model keeps them to make predictions."""
 
     name: str = Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)
-    type: TypeName
-    inputs: Literal["single", "packed", "separate"]
-    head: Head = Head()
+    type: TypeName = Field(description="the form of the answer")
+    inputs: Literal["single", "packed", "separate"] = Field(
+        description="one text, two texts in one sequence, or a sequence for each text"
+    )
+    head: Head = Field(default=Head(), description="the layers above the encoder: a name, or a mapping")
     pooling: Pooling | None = Field(default=None, description="null: the model's, or the one that the head reads")
     segments: bool = Field(default=True, description="false: every segment id is 0, also for the second text of a pair")
     labels: tuple[str, ...] | None = Field(

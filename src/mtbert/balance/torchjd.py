@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from mtbert.balance import check_gram
 from mtbert.settings import Settings
 
@@ -42,7 +44,7 @@ class TorchJD(Settings):
     """
 
     kind: Literal["torchjd"] = "torchjd"
-    method: Method
+    method: Method = Field(description="the name of the method in torchjd")
 
     def check_installed(self) -> None:
         """Raises ValueError if the packages of the method are not installed.

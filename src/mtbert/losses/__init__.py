@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 # The largest weights of a task, a loss and a class multiply to 1e30, so a weighted loss stays finite in float32.
-LossWeight = Annotated[float, Field(ge=0, le=1e12)]
+LossWeight = Annotated[float, Field(ge=0, le=1e12, description="factor of the loss in the sum")]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,7 @@ class CrossEntropy(Settings):
     needs: ClassVar = Needs(reads=("logits",), because="one logit per class", soft=True)
     kind: Literal["ce"] = "ce"
     weight: LossWeight = 1.0
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target that all classes get evenly")
     class_weights: ClassWeights | None = Field(default=None, description=_DESCRIPTION)
 
     def __call__(self, p: Pass) -> Tensor:
@@ -82,7 +82,7 @@ class BinaryCrossEntropy(Settings):
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)
     kind: Literal["bce"] = "bce"
     weight: LossWeight = 1.0
-    smoothing: float = Field(default=0.0, ge=0, lt=1)
+    smoothing: float = Field(default=0.0, ge=0, lt=1, description="share of the target that all classes get evenly")
     class_weights: ClassWeights | None = Field(default=None, description=_OF_SETS)
 
     def __call__(self, p: Pass) -> Tensor:

@@ -127,7 +127,7 @@ class Smart(Settings):
     weight: LossWeight = Field(default=0.02, description="lambda_s")
     mode: Mode = Field(default="reference", description="as smart-pytorch does it, or as Jiang et al. write it")
     steps: int = Field(default=1, ge=1, le=1000, description="steps of the inner maximisation")
-    step_size: float = Field(default=1e-3, gt=0, le=1e6)
+    step_size: float = Field(default=1e-3, gt=0, le=1e6, description="length of a step of the inner maximisation")
     noise_std: float = Field(default=1e-5, gt=0, le=1e6, description="standard deviation of the noise at the start")
     radius: float = Field(default=1e-5, gt=0, le=1e6, description="paper only: the largest change of an element")
     shared_masks: bool = Field(default=True, description="the same dropout masks in the clean and the noisy pass")

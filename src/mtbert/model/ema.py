@@ -25,7 +25,7 @@ class Ema(Settings):
     therefore soon vanish from the average.
     """
 
-    decay: float = Field(default=0.99, gt=0, lt=1)
+    decay: float = Field(default=0.99, gt=0, lt=1, description="share of the average that stays in each step")
     predicts: bool = Field(
         default=True, description="true: the average is scored and saved; false: only losses read it"
     )

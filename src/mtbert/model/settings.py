@@ -81,5 +81,5 @@ class Pal(Settings):
 class Lora(Settings):
     """Low-rank changes of the encoder's weight matrices. The changes are trained, and the encoder itself is frozen."""
 
-    rank: int = Field(default=8, gt=0, le=2**13)
+    rank: int = Field(default=8, gt=0, le=2**13, description="width between the two factors of a change")
     alpha: float = Field(default=16.0, gt=0, le=1e6, description="the change is multiplied by alpha / rank")

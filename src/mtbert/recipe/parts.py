@@ -26,17 +26,27 @@ from mtbert.task import Pooling, Task
 class TaskRecipe(Task):
     """A task of a recipe, with its data, its losses and the settings of its training."""
 
-    train: Source
+    train: Source = Field(description="the rows to train on: a file, several files, or a mapping")
     dev: Dev = None
     test: Test = None
     dev_fraction: DevFraction = 0.1
     dev_seed: DevSeed = 0
-    columns: Columns = Field(default=Columns(), validate_default=True)
-    losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(default=(), validate_default=True)
+    columns: Columns = Field(
+        default=Columns(), validate_default=True, description="the columns of the files that hold texts and labels"
+    )
+    losses: tuple[Annotated[LossSettings, LOSSES], ...] = Field(
+        default=(),
+        validate_default=True,
+        description="a name or a mapping each; by default the first loss that fits the type",
+    )
     weight: LossWeight = Field(default=1.0, description="factor of this task's losses in the sum")
     batch_size: BatchSize = 16
     no_duplicates: NoDuplicates = False
-    metric: str = Field(default="", validate_default=True)
+    metric: str = Field(
+        default="",
+        validate_default=True,
+        description="the metric that counts in overall; by default the first of the type",
+    )
     table: str | None = Field(default=None, description="the table that the task reads; null: files of its own")
 
     @model_validator(mode="before")
@@ -183,7 +193,7 @@ class ModelRecipe(Settings):
 
     path: str = Field(default="demo", description="a folder, a hub id, a finished run, or 'demo' (the packaged MiniLM)")
     pooling: Pooling = Field(default="cls", description="cls: the checkpoint's pooled [CLS]; mean: mean of all tokens")
-    max_length: int = Field(default=128, ge=8)
+    max_length: int = Field(default=128, ge=8, description="most tokens of a sequence; longer texts are cut")
     dropout: float | None = Field(
         default=None, ge=0, lt=1, description="dropout rate of the encoder; null: as in its config"
     )
@@ -222,8 +232,8 @@ class ModelRecipe(Settings):
 class Range(Settings):
     """A range in which ``mtbert tune`` searches for a number. If both ends are integers, so is the number."""
 
-    low: int | float
-    high: int | float
+    low: int | float = Field(description="the smallest value that is tried")
+    high: int | float = Field(description="the largest value that is tried")
     log: bool = Field(default=False, description="true: draw on a logarithmic scale")
 
     @model_validator(mode="after")

@@ -35,10 +35,10 @@ class Recipe(Settings):
     tables: dict[Annotated[str, Field(pattern=NAME_PATTERN, max_length=LONGEST_NAME)], TableRecipe] = Field(
         default={}, description="sources that several tasks read; each task has label columns of its own"
     )
-    tasks: dict[str, TaskRecipe] = Field(min_length=1)
-    data: DataRecipe = DataRecipe()
-    model: ModelRecipe = ModelRecipe()
-    train: TrainRecipe = TrainRecipe()
+    tasks: dict[str, TaskRecipe] = Field(min_length=1, description="the tasks by their names")
+    data: DataRecipe = Field(default=DataRecipe(), description="where files lie")
+    model: ModelRecipe = Field(default=ModelRecipe(), description="the encoder")
+    train: TrainRecipe = Field(default=TrainRecipe(), description="how the model is trained")
     tune: dict[str, RangeOrChoices] = Field(
         default={}, description="for mtbert tune: settings by their path, each with a range or a list of choices"
     )

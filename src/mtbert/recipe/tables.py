@@ -15,11 +15,11 @@ Dev = Annotated[Source | None, Field(description="null: dev_fraction of train; r
 Test = Annotated[
     Source | None, Field(description="read only by mtbert evaluate --split test, which scores it as dev is scored")
 ]
-DevFraction = Annotated[float, Field(gt=0, lt=1)]
+DevFraction = Annotated[float, Field(gt=0, lt=1, description="share of train that becomes dev, if no dev is named")]
 DevSeed = Annotated[
     int, Field(ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev")
 ]
-BatchSize = Annotated[int, Field(gt=0, le=10**6)]
+BatchSize = Annotated[int, Field(gt=0, le=10**6, description="rows in a batch, over all processes and shards")]
 NoDuplicates = Annotated[bool, Field(description="no batch holds two texts that mean the same, if possible")]
 OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "batch_size", "no_duplicates")
 
@@ -39,14 +39,14 @@ class TableColumns(Settings):
 class TableRecipe(Settings):
     """The settings of a table, which several tasks can read: where its rows come from, and how they are drawn."""
 
-    train: Source
+    train: Source = Field(description="the rows to train on: a file, several files, or a mapping")
     dev: Dev = None
     test: Test = None
     dev_fraction: DevFraction = 0.1
     dev_seed: DevSeed = 0
     batch_size: BatchSize = 16
     no_duplicates: NoDuplicates = False
-    columns: TableColumns = TableColumns()
+    columns: TableColumns = Field(default=TableColumns(), description="the columns that all tasks of the table read")
 
     @model_validator(mode="after")
     def _test_is_held_out(self) -> Self:

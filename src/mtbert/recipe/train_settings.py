@@ -64,15 +64,20 @@ class TrainRecipe(Settings):
         description="batches of each task per epoch: as many as the smallest or the largest task has, or a number; a "
         "list holds one of these for each epoch, and starts over at its end",
     )
-    epochs: int = Field(default=3, gt=0, le=10**4)
-    lr: float = Field(default=5e-5, gt=0)
-    betas: tuple[Share, Share] = (0.9, 0.999)
+    epochs: int = Field(default=3, gt=0, le=10**4, description="number of epochs; rounds says how long one is")
+    lr: float = Field(default=5e-5, gt=0, description="highest learning rate of AdamW")
+    betas: tuple[Share, Share] = Field(default=(0.9, 0.999), description="the decay rates of AdamW's averages")
     layer_decay: float | None = Field(
         default=None, gt=0, le=1, description="learning rate of each layer divided by that of the layer above it"
     )
-    eps: float = Field(default=1e-8, ge=1e-15, le=1)  # far below, float32 divides 0 by 0
-    weight_decay: float = Field(default=1e-3, ge=0, le=1e3)
-    schedule: Literal["linear", "constant"] = "linear"
+    # Far below 1e-15, float32 divides 0 by 0.
+    eps: float = Field(default=1e-8, ge=1e-15, le=1, description="what AdamW adds to its divisor")
+    weight_decay: float = Field(
+        default=1e-3, ge=0, le=1e3, description="weight decay of AdamW; biases and norms have none"
+    )
+    schedule: Literal["linear", "constant"] = Field(
+        default="linear", description="linear: the rate falls to 0 after the warm-up; constant: it stays"
+    )
     warmup: float = Field(default=0.1, ge=0, lt=1, description="share of all steps")
     clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm")
     ema: Ema | None = Field(default=None, description="also keep averaged weights")
@@ -84,12 +89,16 @@ class TrainRecipe(Settings):
         description="parts of each step whose gradients are added in a fixed order; several processes share them; a "
         "power of two",
     )
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        default="auto", description="numbers that are multiplied; auto: bf16 where the hardware has it"
+    )
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="auto", description="auto: CUDA if there is a GPU, else MPS, else the CPU"
+    )
     threads: int | None = Field(
         default=None, gt=0, le=4096, description="threads of the CPU; null: PyTorch's choice, which is recorded"
     )
-    seed: int = Field(default=0, ge=0, lt=2**63)
+    seed: int = Field(default=0, ge=0, lt=2**63, description="seed of every draw in training")
     evaluate_every: Literal["epoch"] | Annotated[int, Field(gt=0)] = Field(
         default="epoch", description="epoch, or a number of rounds"
     )
