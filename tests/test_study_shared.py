@@ -198,11 +198,11 @@ def test_a_changed_study_is_refused_while_another_command_is_at_work(study: Plan
         other = text.replace("lr=1e-2", changed) if changed else text.replace("[0, 1, 2]", "[0, 1]")
         file.write_text(other)
         with pytest.raises(ValueError, match=r"out: another mtbert study is at work there, with other rows, seeds, "):
-            commands.run_study(plan.load_study(str(file)), out, 1, SILENT)
+            commands.run_study(plan.load_study(str(file)), out, 1, SILENT, wait=False)
         file.write_text(text)
     moved = plan.load_study(str(file), [f"data.root={shutil.copytree(tmp_path / 'data', tmp_path / 'moved')}"])
     with pytest.raises(ValueError, match=r"with other rows, seeds, settings or place of the data\. Give the same, "):
-        commands.run_study(moved, out, 1, SILENT)
+        commands.run_study(moved, out, 1, SILENT, wait=False)
     assert {path: path.read_bytes() for path in before} == before
     hold.unlink()
     assert first.said() == "done"
