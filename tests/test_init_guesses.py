@@ -50,7 +50,7 @@ def test_whole_numbers_from_0_in_a_column_named_label_are_codes_of_classes():
     ("cells", "labels"),
     [
         (["yes", "no"], ["no", "yes"]),
-        (["ja", "nein"], ["nein", "ja"]),
+        (["JA", "nein"], ["nein", "JA"]),
         (["True", "False"], ["False", "True"]),
         ([1, 0], ["0", "1"]),
         (["ham", "spam"], ["ham", "spam"]),
@@ -123,13 +123,21 @@ def test_a_column_named_label_leaves_others_as_remarks():
     ]
 
 
+def test_many_whole_numbers_are_scores_only_if_there_are_no_other_labels():
+    numbers = [1, 90, 400, 7, 55, 120]
+    (table,) = guessed(csv("toy.csv", "text,mood,upvotes", TEXTS, ["a", "b"], numbers))
+    assert [task.name for task in table.tasks] == ["mood"]
+    assert [column.name for column, _ in table.unused] == ["upvotes"]
+    assert only_task(csv("toy.csv", "text,upvotes", TEXTS, numbers))["type"] == "regression"
+
+
 def test_two_columns_of_texts_are_a_pair_in_the_order_of_the_file():
     task = only_task(csv("toy.csv", "frage,antwort,gut", TEXTS, [f"because {t} today" for t in TEXTS], ["ja", "nein"]))
     assert (task["inputs"], task["columns"]) == ("packed", {"text": ["frage", "antwort"], "label": "gut"})
 
 
 def test_a_column_of_texts_with_gaps_is_no_half_of_a_pair():
-    task = only_task(csv("toy.csv", "title,review,spam", ["the first one", "", ""], TEXTS, [0, 1]))
+    task = only_task(csv("toy.csv", "title,review,spam", ["one of them", "", "", "and another", "", ""], TEXTS, [0, 1]))
     assert (task["inputs"], task["columns"]) == ("single", {"text": "review", "label": "spam"})
 
 
