@@ -170,11 +170,11 @@ def test_more_examples_come_on_demand(opened: Any):
 
 
 def test_a_chart_says_what_the_pointer_is_on(opened: Any, results: Results):
-    chart = opened.locator("section.chart[aria-labelledby=chart-effects]")
+    chart = opened.locator(".chart[aria-labelledby=chart-effects]")
     chart.locator(".mark").nth(0).hover()
     assert chart.locator(".details").inner_text().startswith("strong: +0.")
     assert ", compared with plain, 3 seeds" in chart.locator(".details").inner_text()
-    curves = opened.locator("section.chart[aria-labelledby=chart-losses]")
+    curves = opened.locator(".chart[aria-labelledby=chart-losses]")
     curves.locator("svg.plot").first.hover()
     assert re.match(r"(plain|strong|same), seed \d: 0\.\d+ at \d+", curves.locator(".details").inner_text())
     opened.locator("h1").hover()
@@ -182,7 +182,7 @@ def test_a_chart_says_what_the_pointer_is_on(opened: Any, results: Results):
 
 
 def test_the_points_of_a_curve_are_reached_with_the_arrow_keys(opened: Any):
-    chart = opened.locator("section.chart[aria-labelledby=chart-losses]")
+    chart = opened.locator(".chart[aria-labelledby=chart-losses]")
     chart.locator(".mark").first.focus()
     assert chart.locator(".details").inner_text().startswith("plain, seed 0: from 0.")
     told = []
@@ -197,7 +197,7 @@ def test_the_points_of_a_curve_are_reached_with_the_arrow_keys(opened: Any):
 
 
 def test_the_cells_of_a_matrix_are_reached_with_the_arrow_keys(opened: Any):
-    chart = opened.locator("section.chart[aria-labelledby=chart-confusion-quora]")
+    chart = opened.locator(".chart[aria-labelledby=chart-confusion-quora]")
     chart.locator(".mark").first.focus()
     for key, said in (
         ("ArrowRight", "label 0, answer 1: "),

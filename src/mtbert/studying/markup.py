@@ -235,7 +235,7 @@ def _matrix(panel: Matrix) -> Markup:
         for label, shares in zip(labels, panel.shares_KK, strict=True)
     )
     return Markup(
-        '<div class="scroll" tabindex="0" role="region" aria-label="{title}"><table class="matrix plot{dense}">'
+        '<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table class="matrix plot{dense}">'
         "<caption>{row} ↓ &nbsp; {column} →</caption>"
         "<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     ).format(
@@ -251,7 +251,7 @@ def _matrix(panel: Matrix) -> Markup:
 def _cell(panel: Matrix, label: str, other: str, share: float) -> Markup:
     if np.isnan(share):
         return Markup("<td></td>")
-    said = f"{panel.row} {label}, {panel.column} {other}: {share:.1%}"
+    said = f"{clean(panel.row)} {label}, {clean(panel.column)} {other}: {share:.1%}"
     return Markup('<td class="h{}"><span class="mark" role="img" tabindex="-1" aria-label="{}">{}</span></td>').format(
         round(SHADES * share), said, f"{100 * share:.0f}"
     )

@@ -105,7 +105,7 @@ const table = (heads, rows) => {
   }
   const box = make("div", "", "scroll");
   box.tabIndex = 0;
-  box.setAttribute("role", "region");
+  box.setAttribute("role", "group");
   box.setAttribute("aria-label", "Answers of every run");
   box.append(made);
   return box;
