@@ -128,7 +128,7 @@ def test_errors_by_words_in_common_have_a_line_for_each_row(results: Results):
     ((panel,),) = (chart.panels for chart in figures.overlaps(results, summarise(results), errors))
     (curve,) = panel.curves
     assert (list(curve.x_P), list(curve.y_P), curve.more) == ([0, 4], [0.5, 1.0], ("2 examples", "1 examples"))
-    assert panel.names == ("0% to 20%", "20% to 40%", "40% to 60%", "60% to 80%", "80% to 100%")
+    assert panel.names == ("0–20%", "20–40%", "40–60%", "60–80%", "80–100%")
 
 
 def test_conflict_is_drawn_from_cosines_alone(results: Results):

@@ -55,6 +55,12 @@ def test_a_curve_goes_through_its_points_and_says_where_it_begins_and_ends():
     assert [mark.get(f"data-{name}") for name in ("x", "y", "more")] == ["1|2|3", "4|0|2", "|low|"]
 
 
+def test_the_legend_names_only_the_colours_that_are_drawn():
+    curve = Curve("b, seed 0", np.zeros(1), np.zeros(1), 1)
+    keys = drawn(Curves("sst", "step", "loss", (curve,)), "a", "b", "c").iter("li")
+    assert [("".join(key.itertext()), key[0][0].get("class")) for key in keys] == [("b", "curve s1")]
+
+
 def test_points_are_as_large_as_their_weights():
     curve = Curve("a", np.array([0.0, 1.0]), np.array([0.0, 1.0]), 1, "marks", weights_P=np.array([25.0, 100.0]))
     chart = drawn(Curves("sst", "confidence", "right", (curve,), diagonal=True))

@@ -157,7 +157,7 @@ def similarity(results: Results, summary: Summary) -> Iterator[Chart]:
 
 def overlaps(results: Results, summary: Summary, errors: Errors) -> Iterator[Chart]:
     """Draws how the error on pairs of texts depends on the words that both texts have, with a line for each recipe."""
-    names = tuple(f"{low:.0%} to {high:.0%}" for low, high in pairwise(OVERLAP_BINS))
+    names = tuple(f"{100 * low:.0f}–{high:.0%}" for low, high in pairwise(OVERLAP_BINS))
     panels = []
     for task in errors.overlap:
         graded = results.dev[task].task.answer.labels.graded

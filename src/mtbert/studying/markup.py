@@ -39,11 +39,13 @@ def chart_markup(chart: Chart) -> Markup:
     """Returns the panels of a chart with its legend, without its title and description."""
     drawn = [_panel(panel) for panel in chart.panels]
     kind = type(chart.panels[0]).__name__.lower() if chart.panels else ""
+    used = {curve.style for panel in chart.panels if isinstance(panel, Curves) for curve in panel.curves}
     keys = Markup("").join(
         Markup(
             '<li><svg width="26" height="10" aria-hidden="true"><path class="curve s{}" d="M1 5H25"/></svg>{}</li>'
         ).format(i % STYLES, clean(name))
         for i, name in enumerate(chart.legend)
+        if i in used
     )
     legend = Markup('<ul class="legend">{}</ul>').format(keys) if chart.legend else Markup("")
     return legend + Markup('<div class="panels of-{}">{}</div>').format(kind, Markup("").join(drawn))
