@@ -48,8 +48,16 @@ def test_scores_have_no_sign_and_no_zero_but_the_score_beside_them():
 
 def test_a_curve_goes_through_its_points_and_says_where_it_begins_and_ends():
     curve = Curve("seed 0", np.array([1.0, 2.0, 3.0]), np.array([4.0, 0.0, 2.0]), more=("", "low", ""))
-    chart = drawn(Curves("sst", "step", "loss", (curve,), up=(0.0, 4.0)))
+    chart = drawn(Curves("sst", "step", "loss", (curve,), ("none", 1.0), up=(0.0, 4.0)))
     (mark,) = marks(chart)
+    (level,) = (part for part in chart.iter("line") if part.get("class") == "level")
+    assert [level.get(name) for name in ("x1", "x2", "y1", "y2")] == ["0", "100%", "151.5", "151.5"]
+    grid = [part for part in chart.iter("line") if part.get("class") == "grid"]
+    assert [(part.get("x2"), part.get("y1")) for part in grid] == [
+        ("100%", "198.0"),
+        ("100%", "105.0"),
+        ("100%", "12.0"),
+    ]
     assert mark.get("d") == "M0 12.0L500 198.0L1000 105.0"  # between 12 and 198 pixels, over a width of 1000
     assert mark.get("aria-label") == "seed 0: from 4 at 1 to 2 at 3; lowest 0 at 2, highest 4 at 1"
     assert [mark.get(f"data-{name}") for name in ("x", "y", "more")] == ["1|2|3", "4|0|2", "|low|"]
