@@ -20,7 +20,7 @@ from mtbert.studying.results import read_outline
 from mtbert.studying.runs import RunPlace, run_place
 from mtbert.training import history
 from mtbert.training.best import BestSoFar
-from mtbert.training.timings import TIMINGS, Timing
+from mtbert.training.timings import TIMINGS, StepTime
 
 LOOK_EVERY = 2.0  # seconds between looks
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # the second without Unicode
@@ -93,10 +93,10 @@ class WatchedRun:
         self.run = run
         self.recipe = load_run_recipe(run / RECIPE_FILE)
         self._metrics = Tail(run / history.METRICS, history.parse_line)
-        self._timings = Tail(run / TIMINGS, Timing.model_validate_json)
+        self._timings = Tail(run / TIMINGS, StepTime.model_validate_json)
         self.steps: list[history.Line] = []
         self.evaluations: list[history.Line] = []
-        self.timings: list[Timing] = []
+        self.timings: list[StepTime] = []
 
     def look(self) -> None:
         """Reads what the run has logged since the last look."""

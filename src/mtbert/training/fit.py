@@ -22,7 +22,7 @@ from mtbert.training.profile import Profile
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped, signals
 from mtbert.training.snapshot import snapshot
-from mtbert.training.timings import Timing, peak_memory
+from mtbert.training.timings import StepTime, peak_memory
 
 
 def fit(
@@ -139,7 +139,7 @@ def fit(
                     profile.count(step.tokens)
                 log.step(
                     asdict(step),
-                    Timing(
+                    StepTime(
                         step=step.step,
                         seconds=round(seconds, 6),
                         of=run.plan.steps,

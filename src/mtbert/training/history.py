@@ -18,7 +18,7 @@ from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
 from mtbert.training.best import BestSoFar
-from mtbert.training.timings import TIMINGS, Timing
+from mtbert.training.timings import TIMINGS, StepTime
 
 METRICS = "metrics.jsonl"
 LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB
@@ -133,7 +133,7 @@ class RunLog:
         # Unbuffered: closing a buffered file on a full disk would try to write the rejected bytes again.
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
 
-    def step(self, step: Line, timing: Timing) -> None:
+    def step(self, step: Line, timing: StepTime) -> None:
         """Logs an optimizer step, and its time and memory."""
         self._measured(step)
         _append(self._timings, timing.model_dump())
@@ -171,7 +171,7 @@ class NoLog(RunLog):
     def __init__(self) -> None:
         pass
 
-    def step(self, step: Line, timing: Timing) -> None:
+    def step(self, step: Line, timing: StepTime) -> None:
         pass
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:

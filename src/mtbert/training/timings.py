@@ -17,7 +17,7 @@ LARGEST_TIMINGS = 2**30  # bytes; a million steps take about 100 MB
 COPY_TIMINGS = "Copy the run again, or remove this file."
 
 
-class Timing(BaseModel):
+class StepTime(BaseModel):
     """A line of ``timings.jsonl``. Runs of older versions have only the first two numbers."""
 
     model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
@@ -29,7 +29,7 @@ class Timing(BaseModel):
     memory: int | None = Field(default=None, ge=0)  # the most bytes that the process has had so far
 
 
-def read_timings(file: Path) -> list[Timing]:
+def read_timings(file: Path) -> list[StepTime]:
     """Returns the timings of a run, ordered by step: the last one of a step that was repeated.
 
     A line that is damaged, or half-written because the process was killed, is left out. A missing file has no lines.
@@ -37,16 +37,16 @@ def read_timings(file: Path) -> list[Timing]:
     Raises:
         ValueError: If the file cannot be read.
     """
-    by_step: dict[int, Timing] = {}
+    by_step: dict[int, StepTime] = {}
     with suppress(FileNotFoundError), files.repaired(file, COPY_TIMINGS):
         for text in files.read_bytes(file, LARGEST_TIMINGS).splitlines():
             with suppress(ValidationError):
-                line = Timing.model_validate_json(text)
+                line = StepTime.model_validate_json(text)
                 by_step[line.step] = line
     return [by_step[step] for step in sorted(by_step)]
 
 
-def total_seconds(timings: Sequence[Timing]) -> float:
+def total_seconds(timings: Sequence[StepTime]) -> float:
     """Returns the seconds of all steps together, without those of scoring dev and saving."""
     return math.fsum(line.seconds for line in timings)
 
