@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mtbert.messages import plain_console
-from mtbert.progress_bar import LiveBar, bar_line
+from mtbert.progress_bar import LiveBar, bar_line, followed, work
 
 
 class Notebook:
@@ -128,3 +128,61 @@ def test_a_console_for_a_file_prints_there_from_a_notebook_too(monkeypatch: pyte
     file = io.StringIO()
     plain_console(file).print("[b]:smile:")
     assert file.getvalue() == "[b]:smile:\n"
+
+
+# Work ----------------------------------------------------------------------------------------------
+
+
+def told_of_work(clock: Callable[[float], None], total: int | None, seconds: float, **kind: bool) -> str:
+    """Returns what ten pieces of 300 rows print, if each takes this many seconds."""
+    file = io.StringIO()
+    with followed(Console(file=file, width=70, **kind)), work("reading a\x1b.csv", total) as tick:
+        for _ in range(10):
+            clock(seconds)
+            tick(300)
+    return file.getvalue()
+
+
+def test_a_file_gets_lines_about_long_work_with_the_time_left(clock):
+    # Shown from the first second on, then a line every five seconds.
+    assert told_of_work(clock, 3000, 1.0) == "reading a\\x1b.csv  1,800/3,000 rows  0:04 left\n"
+    assert told_of_work(clock, None, 1.0) == "reading a\\x1b.csv  1,800 rows\n"
+
+
+def test_short_work_is_not_shown_at_all(clock):
+    assert told_of_work(clock, 3000, 0.01, force_terminal=True, force_interactive=True) == ""
+    assert "\x1b" in told_of_work(clock, 3000, 1.0, force_terminal=True, force_interactive=True)
+
+
+def test_work_that_no_command_follows_is_not_shown(clock, capsys):
+    with work("reading") as tick:
+        clock(100.0)
+        tick(1)
+    assert capsys.readouterr() == ("", "")
+
+
+def test_work_inside_of_work_is_part_of_it(clock):
+    file = io.StringIO()
+    with followed(Console(file=file)), work("outer", 2) as outer:
+        with work("inner") as inner:
+            clock(9.0)
+            inner(1)
+            clock(9.0)
+            inner(1)
+        outer(1)
+        clock(6.0)
+        outer(1)
+    assert file.getvalue() == "outer  2/2 rows  0:00 left\n"
+
+
+def test_work_that_fails_takes_its_bar_away(clock):
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, force_interactive=True)
+    with followed(console), pytest.raises(ValueError, match="damaged"), work("reading") as tick:
+        clock(1.0)
+        tick(1)
+        raise ValueError("damaged")
+    assert not console._live_stack
+    with followed(console), work("reading") as tick:
+        clock(1.0)
+        tick(1)

@@ -5,6 +5,7 @@ import io
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -13,7 +14,11 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from mtbert.messages import clean, count
+
 BAR = (6, 20)  # least and most characters of the bar
+Tick = Callable[[int], None]
+SHORT_WORK = 0.5  # seconds; work that takes less is not shown
 SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
 
 
@@ -82,6 +87,86 @@ class LiveBar:
             self.output = display(content, display_id=True)
         else:
             self.output.update(content)
+
+
+_follower: ContextVar[Console | None] = ContextVar("_follower", default=None)
+
+
+@contextmanager
+def followed(console: Console) -> Iterator[None]:
+    """Returns a context manager in which every piece of long :func:`work` is shown on ``console``."""
+    before = _follower.set(console)
+    try:
+        yield
+    finally:
+        _follower.reset(before)
+
+
+@contextmanager
+def work(what: str, total: int | None = None, unit: str = "row") -> Iterator[Tick]:
+    """Returns a context manager that shows how far some work has got, if a command follows it (:func:`followed`).
+
+    Args:
+        what: The work, such as ``tokenising``.
+        total: The number of units in the work; None if it is not known.
+        unit: The noun for one unit.
+
+    Returns:
+        A context manager, which gives a function. It is called with the number of units that were done since the last
+        call. Work inside of this work is not shown.
+    """
+    console = _follower.get()
+    if console is None:
+        yield lambda _: None
+        return
+    shown = _Work(console, clean(what), total, unit)
+    before = _follower.set(None)
+    try:
+        yield shown.tick
+    finally:
+        _follower.reset(before)
+        shown.stop()
+
+
+class _Work:
+    """The progress of one piece of work, which appears once the work has taken :data:`SHORT_WORK` seconds."""
+
+    BETWEEN = 5.0  # seconds between two plain lines
+
+    def __init__(self, console: Console, what: str, total: int | None, unit: str) -> None:
+        self.console, self.what, self.total, self.unit = console, what, total, unit
+        self.done = 0
+        self.begun = time.monotonic()
+        self.running = False
+        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
+
+    def tick(self, units: int) -> None:
+        """Adds ``units`` to the number of units that are done."""
+        self.done += units
+        if not self.running and time.monotonic() - self.begun >= SHORT_WORK:
+            self.running = True
+            self.bar.start()
+        if self.running:
+            self.bar.moved()
+
+    def stop(self) -> None:
+        """Removes the bar."""
+        if self.running:
+            self.bar.stop()
+
+    def _cells(self) -> list[str]:
+        if self.total is None:
+            return [count(self.done, self.unit)]
+        left = (time.monotonic() - self.begun) / max(self.done, 1) * (self.total - self.done)
+        return [f"{self.done:,}/{count(self.total, self.unit)}", f"{clock(left)} left"]
+
+    def _line(self) -> str:
+        return "  ".join([self.what, *self._cells()])
+
+    def _frame(self) -> RenderableType:
+        if self.total is None:
+            return Text(self._line(), no_wrap=True)
+        return bar_line(self.what, self.done, self.total, self._cells(), self.console.width)
 
 
 def bar_line(first: str, done: float, total: float, rest: Sequence[str], width: int, last: str = "") -> Table:

@@ -22,14 +22,13 @@ from mtbert.data.words import finder
 from mtbert.messages import shown
 from mtbert.model.model import Model
 from mtbert.processes import ALONE, Processes
+from mtbert.progress_bar import Tick, work
 from mtbert.ragged import Ragged, all_values
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
 
 TOKENS = 4096  # most tokens of one forward pass without gradients
 TOKENS_ON_GPU = 2**15  # with fewer, a GPU would wait for the host: each pass launches hundreds of kernels
-
-Tick = Callable[[int], None]  # called after each batch with its number of rows
 
 
 @dataclass(frozen=True)
@@ -255,14 +254,17 @@ def _forward(
     device = next(model.parameters()).device
     collected: list[dict[str, tuple[Tensor, ...]]] = []  # of each batch
     chunks = list(_chunks(lengths[by_length], TOKENS_ON_GPU if device.type == "cuda" else TOKENS))
-    for first in range(0, len(chunks), processes.size):
-        turn = chunks[first : first + processes.size]  # each process takes one of these chunks
-        for chunk in turn[processes.rank : processes.rank + 1]:
-            outputs = model(collate(span.cut(by_length[chunk]), device))
-            collected.append({name: tuple(t.float() for t in pick(out)) for name, out in outputs.items()})
-            # Copies the outputs of the batch before. Copying this one would wait for it, and leave a GPU without work.
-            collected[-2:-1] = [_on_cpu(outputs) for outputs in collected[-2:-1]]
-        tick(sum(chunk.stop - chunk.start for chunk in turn))
+    with work("answering", len(lengths)) as show:
+        for first in range(0, len(chunks), processes.size):
+            turn = chunks[first : first + processes.size]  # each process takes one of these chunks
+            for chunk in turn[processes.rank : processes.rank + 1]:
+                outputs = model(collate(span.cut(by_length[chunk]), device))
+                collected.append({name: tuple(t.float() for t in pick(out)) for name, out in outputs.items()})
+                # Copies the outputs of the batch before. Copying this one would wait for it, and leave a GPU idle.
+                collected[-2:-1] = [_on_cpu(outputs) for outputs in collected[-2:-1]]
+            rows = sum(chunk.stop - chunk.start for chunk in turn)
+            tick(rows)
+            show(rows)
     collected[-1:] = [_on_cpu(outputs) for outputs in collected[-1:]]
     of_ranks = processes.all(collected)
     collected = [of_ranks[i % processes.size][i // processes.size] for i in range(len(chunks))]

@@ -19,9 +19,11 @@ from mtbert.data.source_table import Others, SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
 from mtbert.messages import count, near, shown
+from mtbert.progress_bar import work
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
 MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a large machine
+ROWS_OF_A_TICK = 4096  # rows between two calls of the progress bar
 
 
 class Reader:
@@ -90,17 +92,20 @@ class Reader:
         before, self._unnamed = self._records, None
         add = self._adder(name, records)
         wrong: ValueError | None = None
-        for line, values in records.rows:
-            self._records += 1
-            if self._records > MOST_ROWS:
-                raise ValueError(f"{name}: more than {MOST_ROWS:,} rows. Keep fewer.")
-            try:
-                if wrong is None:
-                    add(line, values)
-            except ValueError as error:
-                if not records.late:
-                    raise
-                wrong = error  # raised later, because a damaged line or a missing column is reported first
+        with work(f"reading {name}") as tick:
+            for line, values in records.rows:
+                self._records += 1
+                if self._records % ROWS_OF_A_TICK == 0:
+                    tick(ROWS_OF_A_TICK)
+                if self._records > MOST_ROWS:
+                    raise ValueError(f"{name}: more than {MOST_ROWS:,} rows. Keep fewer.")
+                try:
+                    if wrong is None:
+                        add(line, values)
+                except ValueError as error:
+                    if not records.late:
+                        raise
+                    wrong = error  # raised later, because a damaged line or a missing column is reported first
         if records.late:
             self._check_columns(name, records)
         if self._unnamed is not None and self._has_id(records):  # a later object had one

@@ -18,6 +18,7 @@ from mtbert.data.unigram import DEBERTA_FILE, XLM_R_FILE, deberta, xlm_r_or_came
 from mtbert.data.vocab_files import FETCH, built, byte_level, content_of, word_piece
 from mtbert.data.words import Finder, first_pieces
 from mtbert.messages import shown
+from mtbert.progress_bar import work
 from mtbert.ragged import Ragged
 
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
@@ -110,22 +111,24 @@ def sequences(
         if words is not None:
             spool.add("words", np.zeros(0, np.int32))
             spool.add("word offsets", np.zeros(1, np.int64))
-        for start in range(0, len(texts), CHUNK):
-            part = texts[start : start + CHUNK]
-            ids, segment_ids, lengths, cut, firsts = _tokens(tokenizer, part, max_length, segments, words)
-            if words is not None:
-                spool.add("words", firsts.values.astype(np.int32))
-                spool.add("word offsets", known + firsts.offsets[1:])
-                known += len(firsts.values)
-            if silent and segment_ids.any():
-                spool.add("segments", np.zeros(end, np.int32))
-                silent = False
-            if not silent:
-                spool.add("segments", segment_ids)
-            spool.add("ids", ids.astype(kind))
-            spool.add("offsets", end + np.cumsum(lengths))
-            spool.add("cut", start + cut)
-            end += len(ids)
+        with work("tokenising", len(texts), "text") as tick:
+            for start in range(0, len(texts), CHUNK):
+                part = texts[start : start + CHUNK]
+                ids, segment_ids, lengths, cut, firsts = _tokens(tokenizer, part, max_length, segments, words)
+                if words is not None:
+                    spool.add("words", firsts.values.astype(np.int32))
+                    spool.add("word offsets", known + firsts.offsets[1:])
+                    known += len(firsts.values)
+                if silent and segment_ids.any():
+                    spool.add("segments", np.zeros(end, np.int32))
+                    silent = False
+                if not silent:
+                    spool.add("segments", segment_ids)
+                spool.add("ids", ids.astype(kind))
+                spool.add("offsets", end + np.cumsum(lengths))
+                spool.add("cut", start + cut)
+                end += len(ids)
+                tick(len(part))
 
     def check(found: Kept) -> None:
         ids = found.array("ids", np.dtype(kind).str)

@@ -21,6 +21,7 @@ from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.processes import ALONE, Processes
+from mtbert.progress_bar import followed
 from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import check_card, read_card
@@ -68,7 +69,8 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     Raises:
         ValueError, FileNotFoundError: If a run of the recipe could not start.
     """
-    made = assemble(recipe)
+    with followed(console):
+        made = assemble(recipe)
     tell(console, made.notes)
     passes = made.run().plan.passes
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)

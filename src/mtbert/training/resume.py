@@ -20,6 +20,7 @@ from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, few, tell
 from mtbert.processes import ALONE, Processes, restarted
+from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
 from mtbert.recipe.older import check_resumable
@@ -77,7 +78,8 @@ def resume_run(
     with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE_FILE, ENVIRONMENT_FILE, trackers.IDENTITY):
             files.settle(out / name)
-        run, tokenizer, notes = _restored(out, overrides, epochs, processes)
+        with followed(console):
+            run, tokenizer, notes = _restored(out, overrides, epochs, processes)
         tell(console, notes)
         at = f"at step {run.done} of {run.plan.steps}"
         console.print(

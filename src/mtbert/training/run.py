@@ -24,10 +24,11 @@ from mtbert.model.model import Model
 from mtbert.prepare import Prepared, settled
 from mtbert.processes import ALONE, Processes
 from mtbert.profiling import timed
+from mtbert.progress_bar import Tick
 from mtbert.recipe.settings import Recipe
 from mtbert.sampling.stream import Stream
 from mtbert.sampling.turn import Progress, draw
-from mtbert.scoring import Evaluation, Tick
+from mtbert.scoring import Evaluation
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
 from mtbert.training.best import BestSoFar

@@ -12,6 +12,7 @@ from mtbert.files import resolved
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, tell
 from mtbert.processes import ALONE, Processes
+from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import recipe_digest
 from mtbert.recipe.parts import DataRecipe
@@ -58,7 +59,7 @@ def start_run(
         _check_place(out, overwrite)
         if not locks.is_free(out):
             _check_reads(recipe, held.folder, rows)
-        with rows.named():
+        with rows.named(), followed(console):
             rooted = recipe if place is None else _rooted(recipe, str(place))
             call_others(rooted, held.folder, processes)
             made = assemble(rooted)

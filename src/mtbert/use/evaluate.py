@@ -11,6 +11,7 @@ from mtbert import files, scoring
 from mtbert.batch import Dataset
 from mtbert.messages import clean, few, warn
 from mtbert.prepare import lost_words, prepare, read_test
+from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores, score_table
 from mtbert.storage.predictions import Predicted
@@ -100,7 +101,8 @@ def evaluate_run(
     With ``as_json``, JSON is printed on standard output. Warnings about the scores are printed on the console
     ``warnings``.
     """
-    found = score_run(path, split, task, overrides=overrides)
+    with followed(warnings):
+        found = score_run(path, split, task, overrides=overrides)
     for line in found.warnings:
         warn(warnings, line)
     if as_json:

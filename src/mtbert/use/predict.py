@@ -14,6 +14,7 @@ from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown, warn
 from mtbert.numbers import number
 from mtbert.part_share import share_of
+from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.bulk import is_bulk, score_files
@@ -91,15 +92,16 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         warn(console, line)
     if question.vectors is not None and alone is not None:
         predictor.check_vectors(alone)
-    if recipe is not None and source is not None:
-        data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
-    else:
-        data, given, warnings = _one_row(predictor, recipe, question)
-    if question.unsure is not None:
-        warnings += _unmarked(question, data)
-    for line in warnings:
-        warn(console, line)
-    answers = predictor.answers_together(data, unsure=question.unsure)
+    with followed(console):
+        if recipe is not None and source is not None:
+            data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
+        else:
+            data, given, warnings = _one_row(predictor, recipe, question)
+        if question.unsure is not None:
+            warnings += _unmarked(question, data)
+        for line in warnings:
+            warn(console, line)
+        answers = predictor.answers_together(data, unsure=question.unsure)
     if text is not None and to_screen:
         console.file = sys.stdout
         width = max(map(len, answers[0]))

@@ -27,6 +27,7 @@ from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
 from mtbert.messages import clean, count, few, reason, warn
+from mtbert.progress_bar import followed
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
@@ -70,10 +71,11 @@ def review_run(
     home, reads = recipe_targets(path, recipe)
     target = outputs.check_output("--output", output, REVIEWED, home, {Path(source): "the input file", **reads})
     predictor = load(path)
-    data, given, warnings = pool(predictor, recipe, task, source)
-    for line in (*early_model(predictor, path), *warnings):
-        warn(console, line)
-    prediction = scoring.predict_examples(predictor.model, data)
+    with followed(console):
+        data, given, warnings = pool(predictor, recipe, task, source)
+        for line in (*early_model(predictor, path), *warnings):
+            warn(console, line)
+        prediction = scoring.predict_examples(predictor.model, data)
     certainty_B = scoring.certainty(predictor.model, data.task, prediction)
     known, why = _known(recipe, task)
     if why:

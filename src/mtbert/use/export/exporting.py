@@ -14,6 +14,7 @@ from mtbert.batch import Dataset
 from mtbert.messages import few, near, plain_console, shown, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
+from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe
 from mtbert.use.evaluate import dev_sets
 from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
@@ -77,7 +78,8 @@ def export(
         overwrite=overwrite,
     )
     consoles = plain_console(quiet=not progress), plain_console(stderr=True, quiet=not progress)
-    return _export_as(run if isinstance(run, Predictor) else Path(run), order, *consoles)
+    with followed(consoles[1]):
+        return _export_as(run if isinstance(run, Predictor) else Path(run), order, *consoles)
 
 
 @dataclass(frozen=True)
