@@ -33,6 +33,17 @@ def test_recipe_show_prints_a_recipe_that_loads_to_the_same(mtbert, tmp_path):
     assert load_recipe(str(tmp_path / "shown.yaml")) == load_recipe("demo", ["train.epochs=9"])
 
 
+def test_recipe_show_prints_only_what_differs_from_another_recipe(mtbert):
+    changes = ("--set", "train.epochs=9", "--set", "model.freeze=1", "--set", "tasks.sts=")
+    lines = mtbert("recipe", "show", "demo", *changes, "--diff", "demo").out.splitlines()
+    assert "train.epochs: 1 -> 9" in lines
+    assert "model.freeze: null -> 1" in lines
+    assert 'tasks.sts.type: "regression" -> absent' in lines
+    assert all(line.startswith(("tasks.sts.", "train.epochs", "model.freeze")) for line in lines)
+    assert mtbert("recipe", "show", "demo", "--diff", "demo").out == "every setting is as in demo\n"
+    assert mtbert("recipe", "show", "demo", "--diff", "dmeo").mistake.startswith("recipe dmeo: no such file")
+
+
 def test_recipe_list_and_schema(mtbert):
     assert [line.split()[0] for line in mtbert("recipe", "list").out.splitlines()] == shipped_recipes()
     assert set(json.loads(mtbert("recipe", "schema").out)["properties"]) == {"extends", *Recipe.model_fields}

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer.main
 from typer.testing import CliRunner
 
 from mtbert import cli
@@ -31,13 +32,45 @@ def test_help_needs_no_torch():
     assert done.stderr.strip() == "[]"
 
 
-@pytest.mark.parametrize(
-    "command",
-    ["train", "evaluate", "predict", "study", "tune", "recipe show", "recipe list", "recipe schema", "data check"],
-)
-def test_the_help_of_a_command_has_an_example(command):
+def all_commands() -> list[str]:
+    """Returns the names of all commands, such as ``recipe show``."""
+    top = typer.main.get_command(cli.app)
+    return [
+        f"{name} {inner}".strip()
+        for name, command in top.commands.items()
+        for inner in getattr(command, "commands", {"": None})
+    ]
+
+
+@pytest.mark.parametrize("command", all_commands())
+def test_the_help_of_a_command_has_an_example(command: str):
     done = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    assert re.search(r"^ *Examples?:$", done.output, re.MULTILINE)
     assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output, re.MULTILINE)
+
+
+# Completion --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "offered"),
+    [
+        ("mtbert doc", {"doctor"}),
+        ("mtbert train dem", {"demo"}),
+        ("mtbert recipe show paper/su", {"paper/surgery"}),
+        ("mtbert recipe show demo --diff paper/su", {"paper/surgery"}),
+        ("mtbert evaluate run --spl", {"--split"}),
+    ],
+)
+def test_a_shell_completes_commands_options_and_shipped_recipes(words: str, offered: set[str], monkeypatch, capfd):
+    monkeypatch.setattr(sys, "argv", ["mtbert"])
+    monkeypatch.setenv("_MTBERT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert end.value.code == 0
+    assert set(capfd.readouterr().out.split()) == offered
 
 
 def test_the_help_of_tune_names_the_extra_that_it_needs():

@@ -34,7 +34,6 @@ app = typer.Typer(
     "Try it on generated data, in about three minutes: mtbert train demo --out runs/demo",
     no_args_is_help=True,
     rich_markup_mode=None,  # Rich would read the brackets of mtbert[tune] as markup
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 

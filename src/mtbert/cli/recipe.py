@@ -1,23 +1,44 @@
 """The commands ``mtbert recipe``, which show recipes."""
 
+from typing import Annotated
+
 import typer
 
-from mtbert.cli.options import Overrides, RecipeName
+from mtbert.cli.options import Overrides, RecipeName, shipped_names
 
 recipe = typer.Typer(rich_markup_mode=None, help="Look at recipes.", no_args_is_help=True)
 
 
 @recipe.command("show")
-def show(recipe: RecipeName, set_: Overrides = None) -> None:
+def show(
+    recipe: RecipeName,
+    set_: Overrides = None,
+    diff: Annotated[
+        str | None,
+        typer.Option(
+            metavar="OTHER", help="Print only the settings that differ from this recipe.", autocompletion=shipped_names
+        ),
+    ] = None,
+) -> None:
     """Print a recipe in full: with the recipes that it extends, all defaults, and the changes made by --set.
 
-    Example:
+    With --diff, print a line for each setting that differs: its value in the other recipe, and its value in this one.
+
+    Examples:
 
       mtbert recipe show demo --set train.epochs=1
+
+      mtbert recipe show paper/surgery --diff paper/base
     """
+    from mtbert.recipe.difference import different_settings
     from mtbert.recipe.files import dump_recipe, load_recipe
 
-    typer.echo(dump_recipe(load_recipe(recipe, set_ or ())), nl=False)
+    shown = load_recipe(recipe, set_ or ())
+    if diff is None:
+        typer.echo(dump_recipe(shown), nl=False)
+        return
+    for line in different_settings(load_recipe(diff), shown) or [f"every setting is as in {diff}"]:
+        typer.echo(line)
 
 
 @recipe.command("list")

@@ -5,10 +5,15 @@ from typing import Annotated
 
 import typer
 
+from mtbert.cli.options import shipped_names
+
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(metavar="RECIPE", help="A recipe file, or the name of a shipped one.")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE", help="A recipe file, or the name of a shipped one.", autocompletion=shipped_names
+        ),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="The run's folder. Default: runs/RECIPE.")] = None,
     set_: Annotated[
