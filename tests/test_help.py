@@ -55,7 +55,7 @@ def test_the_help_of_a_command_has_an_example(command: str):
 @pytest.mark.parametrize(
     ("words", "offered"),
     [
-        ("mtbert doc", {"doctor"}),
+        ("mtbert doct", {"doctor"}),
         ("mtbert train dem", {"demo"}),
         ("mtbert recipe show paper/su", {"paper/surgery"}),
         ("mtbert recipe show demo --diff paper/su", {"paper/surgery"}),

@@ -27,6 +27,7 @@ COMMANDS = (
     "push",
     "serve",
     "doctor",
+    "docs",
 )
 
 app = typer.Typer(

@@ -259,3 +259,11 @@ def _utf8(what: str, text: str) -> str:
     except UnicodeEncodeError:  # half a character, from a JSON escape such as \ud83d; tokenizers cannot read it
         raise ValueError(f"the {what} holds half a surrogate pair. Fix or drop the row.") from None
     return text
+
+
+def any_text(value: object) -> str:
+    """Returns the text in a cell, or the words in it joined by spaces; an empty text if it holds neither."""
+    try:
+        return as_text(" ".join(map(str, value)) if isinstance(value, list | tuple) else value)
+    except ValueError:
+        return ""

@@ -191,7 +191,7 @@ class Reader:
 
     def _append_other(self, line: int, values: Sequence[object]) -> None:
         """Adds a row with the texts of a record that does not satisfy ``where``. The row has no label."""
-        made: list[Any] = [_any_text(value) for value in values[: len(self._texts)]]
+        made: list[Any] = [cells.any_text(value) for value in values[: len(self._texts)]]
         made += [(math.nan,) * len(group.names) if group.numbers else None for group, _ in self._slots]
         if self._id is None:
             self._numbers.append(self._records)
@@ -328,14 +328,6 @@ def _converts(group: CellGroup) -> Callable[[object], Any]:
 
 def _is_missing(label: str | tuple[float, ...] | None) -> bool:
     return label is None or (isinstance(label, tuple) and all(map(math.isnan, label)))
-
-
-def _any_text(value: object) -> str:
-    """Returns the text in a cell, or the words in it joined by spaces; an empty text if it holds neither."""
-    try:
-        return cells.as_text(" ".join(map(str, value)) if isinstance(value, list | tuple) else value)
-    except ValueError:
-        return ""
 
 
 def _made(
