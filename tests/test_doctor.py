@@ -98,7 +98,7 @@ def test_a_kernel_with_wrong_results_is_found(wrong: float, monkeypatch: pytest.
     assert finding.advice == ["Results in bf16 are wrong on cpu. Update PyTorch and the drivers of the device."]
 
 
-def timing(precision: str, seconds: float, distance: float = 0.0) -> kernels.Timing:
+def timing(precision: str, seconds: float, distance: float = 0.0) -> kernels.PassTiming:
     return {"precision": precision, "attention": 0.001, "encoder": seconds, "distance": distance}
 
 

@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from mtbert.messages import plain_console
-from mtbert.progress_bar import LiveBar, bar_line, followed, work
+from mtbert.progress_bar import LiveBar, bar_line, followed, progress_of
 
 
 class Notebook:
@@ -136,7 +136,7 @@ def test_a_console_for_a_file_prints_there_from_a_notebook_too(monkeypatch: pyte
 def told_of_work(clock: Callable[[float], None], total: int | None, seconds: float, **kind: bool) -> str:
     """Returns what ten pieces of 300 rows print, if each takes this many seconds."""
     file = io.StringIO()
-    with followed(Console(file=file, width=70, **kind)), work("reading a\x1b.csv", total) as tick:
+    with followed(Console(file=file, width=70, **kind)), progress_of("reading a\x1b.csv", total) as tick:
         for _ in range(10):
             clock(seconds)
             tick(300)
@@ -155,7 +155,7 @@ def test_short_work_is_not_shown_at_all(clock):
 
 
 def test_work_that_no_command_follows_is_not_shown(clock, capsys):
-    with work("reading") as tick:
+    with progress_of("reading") as tick:
         clock(100.0)
         tick(1)
     assert capsys.readouterr() == ("", "")
@@ -163,8 +163,8 @@ def test_work_that_no_command_follows_is_not_shown(clock, capsys):
 
 def test_work_inside_of_work_is_part_of_it(clock):
     file = io.StringIO()
-    with followed(Console(file=file)), work("outer", 2) as outer:
-        with work("inner") as inner:
+    with followed(Console(file=file)), progress_of("outer", 2) as outer:
+        with progress_of("inner") as inner:
             clock(9.0)
             inner(1)
             clock(9.0)
@@ -178,11 +178,11 @@ def test_work_inside_of_work_is_part_of_it(clock):
 def test_work_that_fails_takes_its_bar_away(clock):
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, force_interactive=True)
-    with followed(console), pytest.raises(ValueError, match="damaged"), work("reading") as tick:
+    with followed(console), pytest.raises(ValueError, match="damaged"), progress_of("reading") as tick:
         clock(1.0)
         tick(1)
         raise ValueError("damaged")
     assert not console._live_stack
-    with followed(console), work("reading") as tick:
+    with followed(console), progress_of("reading") as tick:
         clock(1.0)
         tick(1)

@@ -94,7 +94,7 @@ _follower: ContextVar[Console | None] = ContextVar("_follower", default=None)
 
 @contextmanager
 def followed(console: Console) -> Iterator[None]:
-    """Returns a context manager in which every piece of long :func:`work` is shown on ``console``."""
+    """Returns a context manager in which all long work (:func:`progress_of`) is shown on ``console``."""
     before = _follower.set(console)
     try:
         yield
@@ -103,7 +103,7 @@ def followed(console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def work(what: str, total: int | None = None, unit: str = "row") -> Iterator[Tick]:
+def progress_of(what: str, total: int | None = None, unit: str = "row") -> Iterator[Tick]:
     """Returns a context manager that shows how far some work has got, if a command follows it (:func:`followed`).
 
     Args:

@@ -22,7 +22,7 @@ from mtbert.data.words import finder
 from mtbert.messages import shown
 from mtbert.model.model import Model
 from mtbert.processes import ALONE, Processes
-from mtbert.progress_bar import Tick, work
+from mtbert.progress_bar import Tick, progress_of
 from mtbert.ragged import Ragged, all_values
 from mtbert.storage.predictions import Predicted
 from mtbert.task import Task
@@ -254,7 +254,7 @@ def _forward(
     device = next(model.parameters()).device
     collected: list[dict[str, tuple[Tensor, ...]]] = []  # of each batch
     chunks = list(_chunks(lengths[by_length], TOKENS_ON_GPU if device.type == "cuda" else TOKENS))
-    with work("answering", len(lengths)) as show:
+    with progress_of("answering", len(lengths)) as show:
         for first in range(0, len(chunks), processes.size):
             turn = chunks[first : first + processes.size]  # each process takes one of these chunks
             for chunk in turn[processes.rank : processes.rank + 1]:

@@ -19,7 +19,7 @@ from mtbert.data.source_table import Others, SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
 from mtbert.messages import count, near, shown
-from mtbert.progress_bar import work
+from mtbert.progress_bar import progress_of
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
 MOST_ROWS = 20_000_000  # most rows of a table; they fit into the memory of a large machine
@@ -92,7 +92,7 @@ class Reader:
         before, self._unnamed = self._records, None
         add = self._adder(name, records)
         wrong: ValueError | None = None
-        with work(f"reading {name}") as tick:
+        with progress_of(f"reading {name}") as tick:
             for line, values in records.rows:
                 self._records += 1
                 if self._records % ROWS_OF_A_TICK == 0:

@@ -18,7 +18,7 @@ from mtbert.data.unigram import DEBERTA_FILE, XLM_R_FILE, deberta, xlm_r_or_came
 from mtbert.data.vocab_files import FETCH, built, byte_level, content_of, word_piece
 from mtbert.data.words import Finder, first_pieces
 from mtbert.messages import shown
-from mtbert.progress_bar import work
+from mtbert.progress_bar import progress_of
 from mtbert.ragged import Ragged
 
 # Texts per call of the library. An encoding holds strings and offsets besides the ids, some kilobytes per sentence, and
@@ -111,7 +111,7 @@ def sequences(
         if words is not None:
             spool.add("words", np.zeros(0, np.int32))
             spool.add("word offsets", np.zeros(1, np.int64))
-        with work("tokenising", len(texts), "text") as tick:
+        with progress_of("tokenising", len(texts), "text") as tick:
             for start in range(0, len(texts), CHUNK):
                 part = texts[start : start + CHUNK]
                 ids, segment_ids, lengths, cut, firsts = _tokens(tokenizer, part, max_length, segments, words)

@@ -1,7 +1,7 @@
 """A real forward and backward pass of attention and of a small encoder, timed on one device.
 
-``python -m mtbert.doctor.kernels cpu`` prints one JSON object: a list of :class:`Timing` under ``timings``. The passes
-run in a process of their own, because a kernel that does not fit the hardware can end a process or never return.
+``python -m mtbert.doctor.kernels cpu`` prints one JSON object with a list of :class:`PassTiming` under ``timings``. The
+passes run in a process of their own, because a kernel that does not fit the hardware can end a process or never return.
 
 Dimension key: N tokens of a batch, D width.
 """
@@ -26,7 +26,7 @@ DIFFERENT = 0.05  # largest distance between the results of bf16 and fp32, as a 
 SLOWER = 1.2  # how much slower precision auto may be than fp32 without advice
 
 
-class Timing(TypedDict):
+class PassTiming(TypedDict):
     """Seconds of one forward and backward pass in one precision, and the distance of its results from fp32's."""
 
     precision: str
@@ -43,7 +43,7 @@ def computing() -> list[Finding]:
     return [_judged(name, *_asked(name)) for name in devices]
 
 
-def timed_passes(name: str) -> list[Timing]:
+def timed_passes(name: str) -> list[PassTiming]:
     """Returns the times of the passes on the device called ``name``: in fp32, and in what ``auto`` takes there."""
     import torch
 
@@ -103,13 +103,13 @@ def _passes(device: "torch.device", dtype: "torch.dtype") -> Passes:
     return attention, encode
 
 
-def _timing(precision: str, passes: Passes, exact: Passes, device: "torch.device") -> Timing:
+def _timing(precision: str, passes: Passes, exact: Passes, device: "torch.device") -> PassTiming:
     distances = []
     for one, reference in zip(passes, exact, strict=True):
         found, wanted = one().double(), reference().double()
         distances.append(float((found - wanted).norm() / wanted.norm()))
     attention, encode = (_seconds(one, device) for one in passes)
-    return Timing(precision=precision, attention=attention, encoder=encode, distance=max(distances))
+    return PassTiming(precision=precision, attention=attention, encoder=encode, distance=max(distances))
 
 
 def _seconds(one: Callable[[], object], device: "torch.device") -> float:
@@ -124,7 +124,7 @@ def _seconds(one: Callable[[], object], device: "torch.device") -> float:
     return min(times[1:])
 
 
-def _asked(name: str) -> tuple[list[Timing] | None, str]:
+def _asked(name: str) -> tuple[list[PassTiming] | None, str]:
     """Returns the times that another process measures on the device ``name``, or None and the reason of its failure."""
     try:
         done = subprocess.run(
@@ -140,7 +140,7 @@ def _asked(name: str) -> tuple[list[Timing] | None, str]:
     return None, reason(ValueError(last))
 
 
-def _judged(name: str, timings: list[Timing] | None, failure: str) -> Finding:
+def _judged(name: str, timings: list[PassTiming] | None, failure: str) -> Finding:
     """Returns the finding about one device."""
     topic, advice = f"on {name}", []
     if timings is None:
