@@ -113,7 +113,7 @@ def in_folder(
         yield made
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(blocks.ROOT)))
 def test_the_blocks_of_a_page_run(page: Path, in_folder: Callable[[], Page]):
     found = blocks.blocks(page)
     unknown = [f"{block}: {block.language!r}" for block in found if block.language not in blocks.RUN + blocks.OUTPUT]
@@ -129,7 +129,7 @@ def test_the_blocks_of_a_page_run(page: Path, in_folder: Callable[[], Page]):
             raise
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(blocks.ROOT)))
 def test_every_command_of_a_page_exists_with_its_options(page: Path):
     for block in blocks.blocks(page):
         if block.language == "sh":
