@@ -17,14 +17,13 @@ MAIN_PACKAGES = ("torch", "tokenizers", "safetensors", "numpy", "datasets", "hug
 
 def versions() -> list[Finding]:
     """Returns the versions of mtbert, Python, and the packages that matter most."""
-    import mtbert
-
     python = platform.python_version()
     system = f"Python {python} ({sys.executable}), {platform.platform()}"
+    own = _version("mtbert") or "missing"
     found = {name: _version(name) or "missing" for name in MAIN_PACKAGES}
     packages = ", ".join(f"{name} {version}" for name, version in found.items())
     return [
-        Finding("mtbert", f"{mtbert.__version__}, {system}", facts={"mtbert": mtbert.__version__, "python": python}),
+        Finding("mtbert", f"{own}, {system}", facts={"mtbert": own, "python": python}),
         Finding("packages", packages, facts={"versions": found}),
     ]
 
