@@ -193,3 +193,4 @@ def test_a_run_whose_last_evaluation_is_its_best_should_train_longer():
     ]
     assert _still_rising(replace(run, step=10, steps=scored)) == []
     assert _still_rising(replace(run, step=20, steps=scored[1:])) == []
+    assert _still_rising(replace(run, step=20, steps=[*scored, {"step": 30, "evaluation": {}}])) == []
