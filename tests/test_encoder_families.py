@@ -11,10 +11,12 @@ import torch
 import toy_exports
 import toy_run
 from one_step import backward, by_task
+from tiny import CPU, ragged
 from torch import Tensor
 from torch.testing import assert_close
 
 from mtbert import scoring
+from mtbert.model.attention import Groups
 from mtbert.model.lora import merged
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
@@ -49,13 +51,14 @@ def rows(run: Run) -> list[Any]:
     return [(data.train, np.arange(6)) for data in run.data.values()]
 
 
-def gradients(run: Run) -> dict[str, Tensor]:
-    backward(run.objective, rows(run))
+def gradients(run: Run, parts: Any) -> dict[str, Tensor]:
+    backward(run.objective, parts)
     return {name: p.grad.to_dense() for name, p in run.model.named_parameters() if p.grad is not None}
 
 
 def test_losses_of_a_whole_batch_have_the_same_gradient_in_several_passes(modernbert: Path):
-    whole, parts = (gradients(run_of(modernbert, CONTRASTIVE, {"train": {"token_budget": n}})) for n in (None, 30))
+    runs = [run_of(modernbert, CONTRASTIVE, {"train": {"token_budget": tokens}}) for tokens in (None, 30)]
+    whole, parts = (gradients(run, rows(run)) for run in runs)
     assert whole.keys() == parts.keys()
     assert len(whole) == 20
     for name in whole:
@@ -67,17 +70,12 @@ def test_gradients_of_each_task_for_surgery_are_those_of_the_task_alone(modernbe
     found = by_task(run, rows(run))
     names = {parameter: name for name, parameter in run.model.named_parameters()}
     for task, part, of_task in zip(run.data, rows(run), found, strict=True):
-        alone = gradients_of(run_of(modernbert), part)
+        alone = gradients(run_of(modernbert), [part])
         for parameter, gradient in zip(run.shared, of_task, strict=True):
             expected = alone.get(names[parameter])
             if expected is not None:
                 assert gradient is not None
                 assert_close(gradient.to_dense(), expected, rtol=1e-4, atol=1e-6, msg=partial("{}: {}".format, task))
-
-
-def gradients_of(run: Run, part: Any) -> dict[str, Tensor]:
-    backward(run.objective, [part])
-    return {name: p.grad.to_dense() for name, p in run.model.named_parameters() if p.grad is not None}
 
 
 def test_averaged_weights_follow_every_weight(modernbert: Path):
@@ -111,10 +109,6 @@ def test_lora_trains_its_changes_alone_and_is_merged_into_equal_weights(modernbe
 
 @torch.no_grad()
 def states(encoder: Any, ids_N: Tensor) -> Tensor:
-    from tiny import CPU, ragged
-
-    from mtbert.model.attention import Groups
-
     groups = Groups(ragged({"t": [len(ids_N)]}).layout, CPU)
     return encoder.encode(encoder.embed(ids_N, torch.zeros_like(ids_N), groups.positions_N, None), groups, None)
 
@@ -125,6 +119,6 @@ def test_rounded_graphs_and_both_engines_of_the_server_answer_nearly_as_mtbert_d
     toy_exports.export_onnx(made, tmp_path, "together", "int8")
     data = made.read("hot", toy_exports.TEXTS)
     found, expected = folder_answers(tmp_path, data)["prediction"], scoring.predict_examples(made.model, data)
-    assert 0 < float((found - expected).abs().max()) < 0.1 * float(expected.abs().max())
+    assert 0 < float((found - expected).abs().max()) < 0.03 * float(expected.abs().max())
     assert difference(made, engine_named("onnx", made.model, "fp32")) < 1e-4
-    assert 0 < difference(made, engine_named("onnx-int8", made.model, "fp32")) <= 2 * ROUNDED_DIFFERENCE
+    assert 0 < difference(made, engine_named("onnx-int8", made.model, "fp32")) <= ROUNDED_DIFFERENCE
