@@ -31,7 +31,7 @@ def test_a_gate_multiplies_the_activated_first_half():
 
 def turned(base: float, qkv_N3D: Tensor, heads: int, positions_N: Tensor) -> Tensor:
     rotary = Rotary(base)
-    return rotary(qkv_N3D, heads, rotary.turns(positions_N, qkv_N3D.shape[1] // (3 * heads)))
+    return rotary(qkv_N3D, heads, rotary.cos_sin(positions_N, qkv_N3D.shape[1] // (3 * heads)))
 
 
 def test_queries_and_keys_are_turned_by_their_place_and_values_are_not():
@@ -51,8 +51,8 @@ def test_each_head_is_turned_on_its_own():
 
 
 def test_all_layers_of_a_pass_share_the_angles_of_a_base(encoder: Encoder, monkeypatch: pytest.MonkeyPatch):
-    seen, turns = [], Rotary.turns
-    monkeypatch.setattr(Rotary, "turns", lambda self, *given: seen.append(self.base) or turns(self, *given))
+    seen, cos_sin = [], Rotary.cos_sin
+    monkeypatch.setattr(Rotary, "cos_sin", lambda self, *given: seen.append(self.base) or cos_sin(self, *given))
     x_ND = random(LAYOUT.offsets[-1], 8)
     states = [encoder.encode(x_ND, Groups(LAYOUT, CPU), None)]
     assert seen == [20.0]

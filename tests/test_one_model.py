@@ -92,7 +92,7 @@ def test_the_report_of_a_run_describes_the_model_that_predicts_and_names_the_oth
     assert one.step == 2
     commands.report_on(tmp_path / "run", SILENT)
     page = (tmp_path / "run/report.html").read_text()
-    assert f"run has overall {overall[2]:.4f} on dev" in page
+    assert f"run scores {overall[2]:.3f} on dev" in page
     assert "The scores are those of best/, the model after step 2, which predicts." in page
     assert f"The newest model, last/ after step 8, has overall {overall[8]:.4f}." in page
 

@@ -62,12 +62,13 @@ def test_a_run_that_goes_on_says_how_much_is_left(run: Path):
     watched = WatchedRun(run)
     watched.look()
     now = (run / "metrics.jsonl").stat().st_mtime
-    first, second = run_lines(watched, 100, BARS, now)[:2]
-    assert first == f"{run}: step 4 of 10 (40%), about 0:18 left"  # 6 steps of 3 seconds by the clock
+    name, first, second = run_lines(watched, 100, BARS, now)[:3]
+    assert name == str(run)
+    assert first == f"step 4 of 10 (40%), about 0:18 left"  # 6 steps of 3 seconds by the clock
     tokens = sum(line["tokens"] for line in watched.steps)
     assert second.endswith(f"{tokens / 8:,.0f} tokens/s  2.00 GiB")
     assert not watched.ended
-    later = run_lines(watched, 100, BARS, now + 185)[0]
+    later = run_lines(watched, 100, BARS, now + 185)[1]
     assert later.endswith("about 0:18 left, no new line for 3:05: stopped, or busy with dev")
 
 

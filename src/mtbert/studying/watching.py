@@ -158,7 +158,7 @@ def run_lines(run: WatchedRun, width: int, bars: str, now: float) -> list[str]:
     if not run.steps:
         return [f"{run.run}: no step yet"]
     of = f" of {run.total:,} ({run.done / run.total:.0%})" if run.total else ""
-    lines = [f"{run.run}: step {run.done:,}{of}, {_state(run, now)}"]
+    lines = [str(run.run), f"step {run.done:,}{of}, {_state(run, now)}"]  # a terminal cuts a long path, not the state
     last = run.steps[-1]
     parts = [f"learning rate {last['lr']:.2e}"] if "lr" in last else []
     seconds = sum(line.seconds for line in run.timings[-RECENT:])
