@@ -64,7 +64,7 @@ def test_a_run_that_goes_on_says_how_much_is_left(run: Path):
     now = (run / "metrics.jsonl").stat().st_mtime
     name, first, second = run_lines(watched, 100, BARS, now)[:3]
     assert name == str(run)
-    assert first == f"step 4 of 10 (40%), about 0:18 left"  # 6 steps of 3 seconds by the clock
+    assert first == "step 4 of 10 (40%), about 0:18 left"  # 6 steps of 3 seconds by the clock
     tokens = sum(line["tokens"] for line in watched.steps)
     assert second.endswith(f"{tokens / 8:,.0f} tokens/s  2.00 GiB")
     assert not watched.ended
