@@ -171,7 +171,7 @@ class Presence:
         self._file, self._descriptor = file, descriptor
 
     def only(self) -> bool:
-        """Returns whether no other process is present. If there are others, this process is not present any more."""
+        """Takes the lock for this process alone and returns True. If others hold it, releases it: False."""
         try:
             with files.naming(self._file):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -181,7 +181,7 @@ class Presence:
         return True
 
     def share(self) -> None:
-        """Marks this process as present, and lets others be present too."""
+        """Takes the lock as a shared one: other processes can hold it at the same time."""
         with files.naming(self._file):
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 

@@ -113,7 +113,7 @@ def progress_of(what: str, total: int | None = None, unit: str = "row") -> Itera
 
     Returns:
         A context manager, which gives a function. It is called with the number of units that were done since the last
-        call. Work inside of this work is not shown.
+        call. If more work of this kind begins inside it, only the outer work is shown.
     """
     console = _follower.get()
     if console is None:

@@ -23,7 +23,7 @@ ANY_LABEL = ("label", "labels", "class", "target", "category", "gold", "y")  # n
 class SeenColumn:
     """The cells of a column, in those rows of a file that were looked at.
 
-    A cell is a text without outer space, a list, None if it is empty, or another object that no label can be.
+    A cell is a text without spaces at its ends, a list, None if it is empty, or some other object, which is no label.
     """
 
     name: str
@@ -36,7 +36,7 @@ class SeenColumn:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each text occurs. It is empty if a cell is not a text."""
+        """A count for each text, by the text. There are no counts if any cell is not a text."""
         texts = [cell for cell in self.filled if isinstance(cell, str)]
         return Counter(texts) if len(texts) == len(self.filled) else Counter()
 

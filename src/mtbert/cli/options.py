@@ -7,7 +7,7 @@ import typer
 
 
 def shipped_names(incomplete: str) -> list[str]:
-    """Returns the shipped recipes whose names begin with ``incomplete``, for the completion of a shell."""
+    """Returns the shipped recipes whose names begin with ``incomplete``, for shell completion."""
     from mtbert.recipe.files import shipped_recipes
 
     return [name for name in shipped_recipes() if name.startswith(incomplete)]

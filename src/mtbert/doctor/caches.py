@@ -46,7 +46,7 @@ def _cache(name: str, folder: Path, empty: str, *, writable: bool = False) -> Fi
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """Yields the size of each file below ``folder``, of at most :data:`MOST_FILES`. Links count as links."""
+    """Yields the size of each file below ``folder``, of at most :data:`MOST_FILES`. Links are not followed."""
     files = 0
     for place, _, names in os.walk(folder):
         for name in names:

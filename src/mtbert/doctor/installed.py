@@ -41,7 +41,7 @@ def requirements(lines: Iterable[str] | None = None) -> list[Finding]:
     """Returns a line for each extra with its packages, and one for required packages that are missing or do not fit.
 
     Args:
-        lines: The requirements of mtbert, as in its metadata, from which they are read by default.
+        lines: Requirements in the form of a package's metadata. By default, those of the installed mtbert.
     """
     from packaging.requirements import Requirement
 

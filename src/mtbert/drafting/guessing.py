@@ -165,7 +165,7 @@ def _named(settings: Mapping[str, Any]) -> Iterable[str]:
 
 
 def _name(wanted: str, taken: set[str]) -> str:
-    """Returns ``wanted`` as a task or table may be named, and as no other is."""
+    """Returns a valid name for a task or table that is like ``wanted`` and not yet in use."""
     plain = unicodedata.normalize("NFKD", wanted.replace("ß", "ss")).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[: LONGEST_NAME - 5] or "task"
     number = 2

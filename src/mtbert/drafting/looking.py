@@ -40,7 +40,7 @@ class GivenFile:
 
 @dataclass(frozen=True)
 class SeenFile:
-    """The columns of a file. ``rows`` were looked at; ``whole`` says whether the file has no others."""
+    """The columns of a file. ``rows`` is the number of rows that were read; ``whole``, whether these are all."""
 
     place: GivenFile
     columns: Sequence[SeenColumn]
@@ -148,7 +148,7 @@ def _names(place: GivenFile, wanted: Sequence[str]) -> list[str]:
 
 
 def _cell(value: object) -> object:
-    """Returns a cell as :class:`SeenColumn` describes it."""
+    """Returns the value of a cell in one of the forms that :class:`SeenColumn` lists."""
     if isinstance(value, list | tuple):
         return list(value)
     with suppress(ValueError):
@@ -157,7 +157,7 @@ def _cell(value: object) -> object:
 
 
 def _lists(cells: list[object]) -> list[object]:
-    """Returns the cells of a column. If each is the text of a list, it is replaced by this list."""
+    """Returns the cells of a column. If all of them are lists in the form of text, they are parsed."""
     filled = [cell for cell in cells if cell is not None]
     if filled and all(isinstance(cell, str) and cell.startswith("[") and cell.endswith("]") for cell in filled):
         with suppress(ValueError):

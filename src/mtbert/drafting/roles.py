@@ -61,7 +61,7 @@ class ColumnRoles:
 
 
 def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
-    """Returns the columns of a file by what they are most likely for."""
+    """Returns the most likely role of each column of a file."""
     unused = [(column, why) for column in columns if (why := _unusable(column))]
     rest = [column for column in columns if column not in [each for each, _ in unused]]
     ids = [column for column in rest if _is_id(column)]
@@ -93,7 +93,7 @@ def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
 
 
 def suited(labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[tuple[str, Suits]]:
-    """Returns the answer types that suit some columns of labels, each with how well, the best first."""
+    """Returns the answer types that suit some columns of labels, each with its :class:`Suits`. The best comes first."""
     others = [text for text in texts if text not in labels]
     found = [(name, suits) for name, answer in ANSWER_TYPES.items() if (suits := answer.labels.suits(labels, others))]
     return sorted(found, key=lambda each: -each[1].degree)
@@ -109,7 +109,7 @@ def is_pair(first: SeenColumn, second: SeenColumn) -> bool:
 
 
 def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns a task for each column that an answer type suits."""
+    """Returns a task for each column that can hold the labels of an answer type."""
     return [Label([column], types, column.name) for column in columns if (types := suited([column], texts))]
 
 

@@ -30,9 +30,9 @@ class Mix:
     """A function that computes the output of attention. It is called with queries, keys and values.
 
     Args:
-        dropout_rate: The dropout rate of the weights with which values are added up.
+        dropout_rate: The dropout rate of the attention weights.
         generator: Draws the dropout masks; None for evaluation.
-        scores: Computes the scores ``[R, Q, L]`` from queries and keys; None for their scaled :func:`products`.
+        scores: Computes the scores ``[R, Q, L]`` from queries and keys; None for the scaled :func:`products`.
     """
 
     dropout_rate: float

@@ -47,7 +47,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points, in the order of ``x_P``, that are joined by a line (``line``), single (``dots``) or both (``marks``)."""
+    """Points in the order of ``x_P``: a line (``line``), dots (``dots``), or a line with dots (``marks``)."""
 
     name: str
     x_P: Floats

@@ -212,7 +212,7 @@ def _advice(results: Results, summary: Summary, take: str, highest: str) -> str:
 def _more(unclear: Sequence[Estimate], least: float | None) -> str:
     """Returns advice on whether more seeds or more dev examples would make the unclear comparisons clearer.
 
-    ``least`` is the smallest difference in the main score that the study can be expected to find, if it has one.
+    ``least`` is the smallest difference in the main score that the study can be expected to find; None if unknown.
     """
     varied = [one for one in unclear if one.se > 0]
     if not varied:

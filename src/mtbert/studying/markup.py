@@ -211,7 +211,7 @@ def _curve(curve: Curve, panel: Curves, across: _Place, down: _Place) -> Markup:
 
 
 def _said(curve: Curve, panel: Curves) -> str:
-    """Returns words about a curve for those who do not see it: where it begins, ends, is lowest and is highest."""
+    """Returns a description of a curve for readers who cannot see it: its first, last, lowest and highest point."""
     if curve.form == "dots":
         return f"{curve.name}: {len(curve.x_P):,} points"
 
@@ -267,5 +267,5 @@ def _percent(share: float) -> str:
 
 
 def _anchor(share: float) -> str:
-    """Returns how a text stands at its place, so that one at an end of the scale does not stick out."""
+    """Returns SVG's ``text-anchor`` for a label at ``share`` of the scale, so that the label stays inside the chart."""
     return "start" if share < 0.06 else "end" if share > 0.94 else "middle"

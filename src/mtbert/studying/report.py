@@ -51,7 +51,7 @@ class Report:
 
     @property
     def conclusion(self) -> Conclusion:
-        """Returns the words at the top."""
+        """Returns the words at the top of the report: the answer, how sure it is, and what to do next."""
         return conclude(self.results, self.summary, self.errors)
 
     @property

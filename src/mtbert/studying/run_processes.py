@@ -54,7 +54,7 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console, *, w
 
 @dataclass(frozen=True)
 class _Worker:
-    """A process that trains a run, and the run's folder, which this process and that one keep locked."""
+    """A process that trains a run, and the lock on the run's folder, which it and this command both hold."""
 
     process: subprocess.Popen[bytes]
     held: locks.Held

@@ -72,7 +72,7 @@ class RunPlace:
 
     @property
     def why_failed(self) -> str | None:
-        """Returns the reason why every machine would fail to train the run; None if it has not failed in this way."""
+        """Returns why the run failed, if it would fail in the same way on any machine; otherwise None."""
         try:
             return read_settings(self.failed, FailRecord, "Remove it.").why
         except FileNotFoundError:
@@ -142,7 +142,7 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
     """Makes the folder of every run and writes the run's recipe to ``recipe.yaml`` in this folder.
 
     If a run has already begun, training has made a second file, ``run/recipe.yaml``. In the second file, only
-    ``data.root`` is updated. Runs that failed may be tried again.
+    ``data.root`` is updated. The record of a failure is removed, so that the run is tried again.
     """
     for one, recipe in wanted.items():
         one.folder.mkdir(parents=True, exist_ok=True)

@@ -127,7 +127,7 @@ class WatchedRun:
 
     @property
     def left(self) -> float | None:
-        """The estimated seconds until the end, with those of scoring dev; None if they cannot be known."""
+        """The estimated number of seconds until the end, scoring of dev included; None if it cannot be estimated."""
         at = [line.at for line in self.timings[-RECENT:] if line.at is not None]
         since = max((i + 1 for i in range(len(at) - 1) if at[i + 1] - at[i] > PAUSE), default=0)
         at = at[since:]

@@ -30,7 +30,12 @@ class _Outline:
 
 
 class Exchange:
-    """Adds the sums of ``processes``. Gradients are on ``device``."""
+    """Adds up the sums of losses and gradients that several processes have computed.
+
+    Args:
+        processes: The processes that train the run.
+        device: The device of the gradients.
+    """
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
         self.processes, self.device = processes, device
@@ -101,7 +106,7 @@ class Exchange:
         return windows.theirs[:size]
 
     def _windows_of(self, partner: int, size: int) -> Windows | None:
-        """Returns the windows for ``size`` numbers that this process and ``partner`` share; None if they share none."""
+        """Returns memory for ``size`` numbers that this process shares with ``partner``; None if there is none."""
         if self.device.type != "cpu" or size < WORTH_SHARING:
             return None
         found = self._windows.get(partner)

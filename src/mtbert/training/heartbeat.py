@@ -56,9 +56,9 @@ def _beat(processes: Connected, ended: Event, heard: list[int]) -> None:
 
 
 def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable[[str], str]) -> None:
-    """Ends this process if the count of another one in ``heard`` stays the same for too long.
+    """Ends this process if another process in ``heard`` has not counted on for too long.
 
-    It counts its own waits, not seconds, so that a machine which was asleep as a whole is no reason to end.
+    Time is counted in waits of this process, so a machine that was suspended ends no process.
     """
     before, missed = list(heard), [0] * processes.size
     while not ended.wait(EVERY):

@@ -30,7 +30,7 @@ class StepTime(BaseModel):
 
 
 def read_timings(file: Path) -> list[StepTime]:
-    """Returns the timings of a run, ordered by step: the last one of a step that was repeated.
+    """Returns the timings of a run, ordered by step. If a step was repeated, only its last timing is kept.
 
     A line that is damaged, or half-written because the process was killed, is left out. A missing file has no lines.
 

@@ -75,7 +75,7 @@ def _mapped(descriptor: int) -> Tensor:
 
 
 def _machine() -> tuple[str, str]:
-    """Returns what only processes have in common that see each other under the same numbers."""
+    """Returns a value that only processes of the same machine and the same PID namespace have in common."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(), os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -86,8 +86,8 @@ def rotary_base(parameters: RopeParameters | None, theta: float | None, default:
 class Config(BaseModel):
     """The keys that all families read from a ``config.json``.
 
-    A family adds keys of its own in a subclass. All other keys are ignored, unless they would make another encoder: see
-    ``Family.fixed``.
+    A family adds keys of its own in a subclass. All other keys are ignored, except those that would change what the
+    encoder computes: see ``Family.fixed``.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, allow_inf_nan=False)

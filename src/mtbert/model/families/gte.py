@@ -52,7 +52,7 @@ def encoder(c: GteConfig) -> EncoderConfig:
 
 
 def fixed(c: GteConfig) -> dict[str, Any]:
-    """Returns the keys of the authors' own code that make another encoder unless they have these values."""
+    """Returns keys of the authors' own code, each with its only valid value; others mean a different encoder."""
     return {
         "head_dim": c.hidden_size // c.num_attention_heads,
         "layer_norm_type": "layer_norm",

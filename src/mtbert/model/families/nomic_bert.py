@@ -3,7 +3,7 @@
 Source: Nussbaum et al., "Nomic Embed: Training a Reproducible Long Context Text Embedder", 2024. The names of weights
 are those in published files, which transformers writes too. Such files hold each size twice, because the authors' own
 code reads other keys, such as ``n_embd``. Both must agree. The keys ``n_positions`` (8,192 in published files) and
-``max_trained_positions`` are not read: ``max_position_embeddings`` is the most tokens of a text, as in transformers.
+``max_trained_positions`` are not read: as in transformers, ``max_position_embeddings`` is the limit.
 """
 
 from dataclasses import replace
@@ -63,7 +63,7 @@ def encoder(c: NomicBertConfig) -> EncoderConfig:
 
 
 def fixed(c: NomicBertConfig) -> dict[str, Any]:
-    """Returns the keys of the authors' own code that make another encoder unless they have these values."""
+    """Returns keys of the authors' own code, each with its only valid value; others mean a different encoder."""
     return {
         "n_embd": c.hidden_size,
         "n_layer": c.num_hidden_layers,
