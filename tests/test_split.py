@@ -75,7 +75,7 @@ def test_each_side_keeps_the_order_and_the_seed_decides():
 
 
 def test_an_impossible_split_is_refused():
-    with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Add rows with other texts"):
+    with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Rows that share a text are one group"):
         grouped_split(pairs(("a", "b"), ("b", "c"), ("c", "A")), 0.5, 0)
     with pytest.raises(ValueError, match="found 0 in 0 examples"):
         grouped_split([TextColumn.of([])], 0.5, 0)

@@ -127,6 +127,8 @@ def test_a_damaged_file_of_a_study_is_named(
 
 def test_a_file_that_is_not_a_study_is_reported(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    for path in (tmp_path, tmp_path / "file", tmp_path / "nowhere"):
+    for path in (tmp_path, tmp_path / "file"):
         with pytest.raises(FileNotFoundError, match=r"no study here \(no study\.json\)"):
             commands.report_on(path, SILENT)
+    with pytest.raises(FileNotFoundError, match="nowhere: there is no such folder"):
+        commands.report_on(tmp_path / "nowhere", SILENT)

@@ -156,6 +156,8 @@ def read_outline(out: Path) -> Outline:
         FileNotFoundError, ValueError: If the file is missing or damaged.
     """
     file = out / OUTLINE_FILE
+    if not out.exists():
+        raise FileNotFoundError(f"{out}: there is no such folder. Give the folder of a study or of a run.")
     if not file.exists():
         raise FileNotFoundError(f"{out}: no study here (no {OUTLINE_FILE}). Give the folder of a study or of a run.")
     return json_files.read_settings(file, Outline, "Start the study again.")
