@@ -41,8 +41,8 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
     if len(sizes) < 2:
         raise ValueError(
             f"a split needs two groups of examples without a common text, found {len(sizes)} in {rows} "
-            "examples. Rows that share a text are one group, and so are chains of such rows. Add rows with other texts, "
-            "or name a dev file."
+            "examples. Rows that share a text are one group, and so are chains of such rows. Add rows with other "
+            "texts, or name a dev file."
         )
     target = fraction * rows
     order = np.random.default_rng(seed).permutation(len(sizes))
