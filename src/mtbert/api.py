@@ -301,7 +301,7 @@ def tune(
 
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:
-    """Returns ``run``, a run that has just ended, after its report was written if ``report`` is true."""
+    """Writes the report of ``run``, which has just ended, if ``report`` is true. Returns ``run``."""
     if report:
         from mtbert.studying.commands import report_at_end
 

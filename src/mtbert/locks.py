@@ -163,8 +163,8 @@ def is_locked(folder: Path) -> bool:
 class Presence:
     """The mark of a process that works in a folder beside others. :func:`presence` yields it.
 
-    Two processes must not call :meth:`only` or :meth:`share` at the same time; a lock that all of them take for it
-    ensures this.
+    Two processes must not call :meth:`only` or :meth:`share` at the same time. To ensure this, callers hold a common
+    lock.
     """
 
     def __init__(self, file: Path, descriptor: int) -> None:

@@ -18,10 +18,10 @@ class PartShare:
 
 
 def share_of(text: str | None) -> PartShare:
-    """Returns the value of the option ``--part``, such as ``2/8``. None means all items.
+    """Returns the share that the option ``--part`` names, such as ``2/8``. If ``text`` is None, this is all items.
 
     Raises:
-        ValueError: If it is not I/N with I from 1 to N.
+        ValueError: If ``text`` is not I/N with I from 1 to N.
     """
     if text is None:
         return PartShare()

@@ -44,7 +44,7 @@ def computing() -> list[Finding]:
 
 
 def timed_passes(name: str) -> list[PassTiming]:
-    """Returns the times of the passes on the device called ``name``: in fp32, and in what ``auto`` takes there."""
+    """Returns the times of the passes on the device ``name``: in fp32, and in the precision that ``auto`` chooses."""
     import torch
 
     from mtbert import environment

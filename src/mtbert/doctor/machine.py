@@ -140,7 +140,7 @@ def memory_limit() -> int | None:
 
 
 def _cgroup(*names: str) -> str:
-    """Returns the content of the first of these files that there is; ``""`` if there is none."""
+    """Returns the content of the first of these files that exists; ``""`` if there is none."""
     for name in names:
         with suppress(OSError):
             return (CGROUP / name).read_text().strip()

@@ -26,7 +26,7 @@ class FileGroup:
 
 
 def groups(seen: Sequence[SeenFile]) -> list[FileGroup]:
-    """Returns the given files as tables: files of a common name with their dev and test files.
+    """Returns the given files as tables. A table has train files with similar names, and their dev and test files.
 
     Files of the same name except for digits, such as ``may-1.csv`` and ``may-2.csv``, hold the rows of one table if
     they have the same columns.
@@ -54,7 +54,7 @@ def groups(seen: Sequence[SeenFile]) -> list[FileGroup]:
 
 
 def split_of(stem: str) -> tuple[str, str]:
-    """Returns what the name of a file says beside its split, and the split: ``train``, ``dev`` or ``test``.
+    """Returns the name of a file without its split, and the split: ``train``, ``dev`` or ``test``.
 
     >>> split_of("reviews-dev"), split_of("validation-00000-of-00001"), split_of("contest_2")
     (('reviews', 'dev'), ('', 'dev'), ('contest_2', 'train'))

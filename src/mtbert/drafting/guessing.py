@@ -118,7 +118,7 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
 
 
 def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
-    """Returns the columns of texts that tasks read unless their type says others: one, or two as a pair."""
+    """Returns the text columns of tasks whose answer type needs no others: one column, or two that form a pair."""
     if all(label.types[0][1].settings.get("columns", {}).get("text") for label in labels):  # type: ignore[attr-defined]
         return [*found.texts[:1]]
     filled = [c for c in found.texts if len(c.filled) >= FILLED * len(c.cells)]

@@ -29,7 +29,7 @@ class GivenFile:
 
     @property
     def is_data_set(self) -> bool:
-        """Whether the place is a folder of the library ``datasets``, which a recipe names with ``hub``."""
+        """Whether the place is a folder that the library ``datasets`` wrote. Recipes refer to it with ``hub``."""
         return self.path.is_dir()
 
     @property
@@ -126,7 +126,7 @@ def _opened(place: GivenFile, wanted: Sequence[str]) -> Iterator[Records]:
 
 
 def _columns(place: GivenFile) -> list[str]:
-    """Returns the names of a file's columns, after choosing what separates them: the first sign that fits the rows."""
+    """Returns the names of a file's columns. The separator is the first one that fits the rows."""
     names = _names(place, ())
     inside = [sign for sign in ";\t" if any(sign in name for name in names)]
     choices = [names, *(_names(place, [part.strip() for part in ",".join(names).split(sign)]) for sign in inside)]

@@ -32,7 +32,7 @@ _PAIRS = ({"premise", "hypothesis"}, {"question", "answer"}, {"query", "document
 
 @dataclass(frozen=True)
 class Label:
-    """One task: its columns of labels, the answer types that suit them, the best first, and a name for the task."""
+    """One task: its columns of labels, the answer types that suit them (best first), and its name."""
 
     columns: Sequence[SeenColumn]
     types: Sequence[tuple[str, Suits]]

@@ -67,7 +67,7 @@ def read_config(file: Path) -> EncoderConfig:
 
 
 def _check_fixed(file: Path, source: Mapping[str, Any], fixed: Mapping[str, Any], kind: type[Config]) -> None:
-    """Raises a ValueError if a key that is not read would make another encoder.
+    """Raises a ValueError if the file describes a different encoder by a key that is not read.
 
     Such keys are those in ``fixed``, and all other keys about rotary positions.
     """

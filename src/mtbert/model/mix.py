@@ -63,9 +63,9 @@ class Mix:
         return self.scores is None and length > LONG
 
     def long(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-        """Returns the output in memory that grows linearly with the number of keys.
+        """Returns the output as :meth:`__call__` does, but memory grows only linearly with the number of keys.
 
-        The arguments are those of a call; ``hidden`` is the same for all queries, and ``scores`` must be None. With
+        The arguments are the same; ``hidden`` is the same for all queries, and ``scores`` must be None. With
         dropout, the queries are divided into parts, and the backward pass computes the scores of each part again.
         """
         if self.generator is None or self.dropout_rate == 0.0:

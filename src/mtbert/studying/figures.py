@@ -72,7 +72,7 @@ def _difference(name: str, one: Comparison) -> Interval:
 
 
 def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the dev scores of each recipe of a study. A single recipe is drawn beside the best constant answers."""
+    """Draws the dev scores of each recipe of a study; of a single recipe, beside those of the best constant answer."""
     alt = "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples."
     if len(summary.rows) == 1:
         ((row, scored),) = summary.rows.items()

@@ -1,4 +1,4 @@
-"""The charts of a study or run about its training, from the logs of its runs."""
+"""Charts of how training went, for a study or a single run, drawn from the logs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -46,7 +46,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Chart]:
 
 
 def _loss_curves(results: Results, run: EndedRun, task: str) -> list[Curve]:
-    """Returns the losses of a task over the steps: each loss alone for a single run, otherwise their sum."""
+    """Returns the losses of a task over the steps. A single run has a curve for each loss, other runs one for the sum."""
     if len(results.runs) > 1 or len(results.runs[run.row]) > 1:
         return [_curve(results, run, _losses(run, task))]
     kinds = dict.fromkeys(k for line in run.steps for k in line.get("losses", {}) if k.rpartition(".")[0] == task)

@@ -19,7 +19,7 @@ from mtbert.studying.summary import Summary
 def reliability_charts(results: Results, summary: Summary) -> Iterator[Chart]:
     """Draws the share of right answers against the confidence, for each task with probabilities.
 
-    A panel is for the study's reference recipe and one for its best recipe, each over all seeds. A recipe with
+    One panel shows the study's reference recipe and another its best recipe, each over all seeds. A recipe with
     calibration has two curves: before and after calibration.
     """
     for task, dev in results.dev.items():

@@ -3,7 +3,7 @@
 Each run has a folder ``cells/ROW-SEED/``, where ROW is the name of a recipe in the study. In this folder,
 ``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything that the run printed, and ``run/`` is the folder
 that training makes. ``lock`` is locked while a process trains the run. Once the run has ended, ``ended.json`` is there
-too. ``failed.json`` is there if its loss or gradients were not finite, which would happen on every machine.
+too. ``failed.json`` is there if the run's loss or gradients were not finite, as they would be on any machine.
 """
 
 import re
@@ -67,7 +67,7 @@ class RunPlace:
 
     @property
     def failed(self) -> Path:
-        """Returns the path of ``failed.json``, which exists if every machine would fail to train the run."""
+        """Returns the path of ``failed.json``. The file exists if the run failed, and would fail on any machine."""
         return self.folder / "failed.json"
 
     @property

@@ -1,7 +1,7 @@
 """Carries out a study in the jobs of a Slurm cluster, through submitit (the extra ``slurm``).
 
 submitit writes each job into a file with pickle, which the job reads on its machine. The only class of this project in
-the file is :class:`StudyJob`, and its values are plain, so reading the file runs no code of a user's files.
+the pickle is :class:`StudyJob`, and its values are plain, so unpickling runs no code from a user's files.
 """
 
 import shutil

@@ -143,7 +143,7 @@ def _begin(out: Path, base: Recipe) -> None:
 def _claim_next(
     tuning: Tuning, study: "optuna.Study", trials: int, turn: Turn
 ) -> "tuple[optuna.Trial, locks.Held] | None":
-    """Returns the trial to run next, and its folder, which is locked: an interrupted trial, or else a new one.
+    """Returns the next trial and its folder, which is locked. A new trial is made only if none was interrupted.
 
     If the number of trials has reached ``trials``, waits until the trials of other commands have ended or are
     interrupted. Returns None once all trials have ended. ``turn`` is entered by one command at a time.
@@ -177,7 +177,7 @@ def _claim_next(
 
 
 def _running(study: "optuna.Study") -> "dict[int, optuna.trial.FrozenTrial]":
-    """Returns by number the trials that have begun and not ended."""
+    """Returns a dict from number to trial, of the trials that have begun and not ended."""
     import optuna
 
     found = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])

@@ -223,7 +223,7 @@ def sparkline(values: Sequence[float], width: int, bars: str = BARS) -> str:
 
 
 def bars_for(console: Console) -> str:
-    """Returns the characters of a plot that the console can print, the lowest first."""
+    """Returns the characters from which plots are drawn, the lowest bar first. The console can print all of them."""
     return BARS if console.encoding.lower().startswith("utf") else PLAIN_BARS
 
 

@@ -94,7 +94,8 @@ class Exchange:
     def _trade_numbers(self, flat: Sequence[Tensor], partner: int, size: int) -> Tensor:
         """Returns the ``size`` numbers that the process ``partner`` gives in exchange for all those in ``flat``.
 
-        They may be in memory of the partner, which leaves them alone until it gets the next outline of this process.
+        The result may lie in the partner's memory. The partner does not overwrite it before it has got this process's
+        next outline.
         """
         own = sum(map(len, flat))
         windows = self._windows_of(partner, max(own, size))

@@ -24,7 +24,8 @@ def heartbeats(processes: Processes, told: Callable[[str], str]) -> Iterator[Non
     """A context manager in which this process beats, and ends with code 1 if another process stops beating.
 
     A process that has not begun to beat, or has left its context, counts as alive. One of the processes that end prints
-    a line: ``told`` of a sentence that says which process was lost. A process that trains alone does nothing.
+    a line, which ``told`` makes from a sentence that says which process was lost. A process that trains alone does
+    nothing.
     """
     if not isinstance(processes, Connected):
         yield

@@ -52,7 +52,7 @@ def total_seconds(timings: Sequence[StepTime]) -> float:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Returns the most bytes that this process has had so far: on a GPU in its memory, otherwise in main memory."""
+    """Returns the peak memory use of this process in bytes: of GPU memory on a GPU, otherwise of main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     unit = 1 if sys.platform == "darwin" else 1024

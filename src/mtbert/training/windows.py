@@ -27,7 +27,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the memory of a process is: a file descriptor of a process of a machine."""
+    """Where the memory of a process is: the machine, the process, and a file descriptor in this process."""
 
     machine: tuple[str, str]
     process: int
@@ -38,8 +38,8 @@ class _Place:
 def open_windows(processes: Processes, partner: int, size: int) -> Windows | None:
     """Returns windows for ``size`` numbers each. The process ``partner`` must call this at the same time.
 
-    Both processes get None if they are on different machines, or if their system has no such memory. A process may not
-    look into the other's memory, for example, if it runs in another container.
+    Both processes get None if they are on different machines, or if their system has no such memory. The same
+    happens if one process is not permitted to read the other's memory, as in different containers.
     """
     descriptor = os.memfd_create("mtbert") if hasattr(os, "memfd_create") else None
     try:

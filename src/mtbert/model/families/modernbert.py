@@ -157,7 +157,7 @@ def attention(source: ModernBertConfig, c: EncoderConfig, index: int) -> Attenti
 
 
 def fixed(c: ModernBertConfig) -> dict[str, Any]:
-    """Returns the keys of other encoders, with the values that they have in every ModernBERT."""
+    """Returns keys that matter only to other encoders, each with the one value that a ModernBERT may give."""
     return {"head_dim": c.hidden_size // c.num_attention_heads, "partial_rotary_factor": 1.0}
 
 
