@@ -46,7 +46,7 @@ def learning(results: Results, summary: Summary) -> Iterator[Chart]:
 
 
 def _loss_curves(results: Results, run: EndedRun, task: str) -> list[Curve]:
-    """Returns the losses of a task over the steps. A single run has a curve for each loss, other runs one for the sum."""
+    """Returns the losses of a task over the steps. A single run has a curve for each loss, others have their sum."""
     if len(results.runs) > 1 or len(results.runs[run.row]) > 1:
         return [_curve(results, run, _losses(run, task))]
     kinds = dict.fromkeys(k for line in run.steps for k in line.get("losses", {}) if k.rpartition(".")[0] == task)
