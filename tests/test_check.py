@@ -94,9 +94,9 @@ def test_classes_are_counted_in_order_and_absent_ones_too():
     assert found.dev.labels.counts == (("bad", 1), ("so [b]so[/b]", 0), ("good", 0))
     assert warnings(found, 64) == [
         "mood, train: no example of class 'so [b]so[/b]'.",
-        "mood, train: few examples of 'bad' (1), 'good' (2): too few to learn from, or to score.",
+        "mood, train: few examples of 'bad' (1), 'good' (2): too few to learn from.",
         "mood, dev: no example of 2 classes: 'so [b]so[/b]', 'good'.",
-        "mood, dev: few examples of 'bad' (1): too few to learn from, or to score.",
+        "mood, dev: few examples of 'bad' (1): too few to score.",
     ]
 
 
@@ -220,10 +220,10 @@ def test_rare_classes_are_named_with_their_counts():
     for number, said in ((16, ["'c' (16)"]), (17, [])):
         train = [*many, *rare, Example("last", ("last",), 2.0)][: 1000 + number]
         found = warnings(measure(of(task, dataset(task, train), dataset(task, filler("dev")))), 64)
-        assert found == [f"mood, train: few examples of {each}: too few to learn from, or to score." for each in said]
+        assert found == [f"mood, train: few examples of {each}: too few to learn from." for each in said]
     dev = filler("dev", each=4)
     found = warnings(measure(of(task, dataset(task, filler("train")), dataset(task, dev))), 64)
-    assert found == ["mood, dev: few examples of 'a' (4), 'b' (4), 'c' (4): too few to learn from, or to score."]
+    assert found == ["mood, dev: few examples of 'a' (4), 'b' (4), 'c' (4): too few to score."]
 
 
 @pytest.mark.parametrize(

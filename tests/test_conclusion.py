@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,10 +186,10 @@ def test_a_single_run_is_shown_beside_the_best_constant_answer():
 
 
 def test_a_run_whose_last_evaluation_is_its_best_should_train_longer():
-    run = toy_results.result("base", 0, RIGHT)
+    run = replace(toy_results.result("base", 0, RIGHT), folder=Path("runs/mine"))
     scored = [{"step": step, "evaluation": {}} for step in (10, 20)]
     assert _still_rising(replace(run, step=20, steps=scored)) == [
-        "Train longer: the last evaluation was the best one. mtbert train --resume RUN --epochs "
+        "Train longer: the last evaluation was the best one. mtbert train --resume runs/mine --epochs "
         f"{2 * run.recipe.train.epochs} goes on."
     ]
     assert _still_rising(replace(run, step=10, steps=scored)) == []

@@ -31,7 +31,8 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     for split, part in (("train", figures.train), ("dev", figures.dev)):
         where = f"{task.name}, {split}"
         if part.labels.classes:
-            found += _of_counts(where, part, RARE * part.size / len(part.labels.counts) if split == "train" else 0)
+            rare, use = (RARE * part.size / len(part.labels.counts), "learn from") if split == "train" else (0, "score")
+            found += _of_counts(where, part, rare, use)
         if part.cut > MUCH * part.size:
             found.append(f"{where}: {_of(part.cut, part.size)} are cut to {max_length} tokens.")
         if part.unknown > MUCH * part.size:
@@ -66,8 +67,11 @@ def _of_table(table: TableData) -> list[str]:
     return found
 
 
-def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
-    """Returns warnings about classes without examples and about classes with fewer examples than ``max(FEW, rare)``."""
+def _of_counts(where: str, part: SplitFigures, rare: float, use: str) -> list[str]:
+    """Returns warnings about classes without examples and about classes with fewer examples than ``max(FEW, rare)``.
+
+    ``use`` is what so few examples cannot be used for: to ``learn from`` or to ``score``.
+    """
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]
     if without:
@@ -75,7 +79,7 @@ def _of_counts(where: str, part: SplitFigures, rare: float) -> list[str]:
         found.append(f"{where}: no example of {classes} {few(without, most=5)}.")
     little = [f"{shown(name)} ({number:,})" for name, number in part.labels.counts if 0 < number < max(FEW, rare)]
     if little:
-        found.append(f"{where}: few examples of {few(little, most=5)}: too few to learn from, or to score.")
+        found.append(f"{where}: few examples of {few(little, most=5)}: too few to {use}.")
     return found
 
 

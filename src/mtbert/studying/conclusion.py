@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtbert.messages import count, few
+from mtbert.messages import clean, count, few
 from mtbert.studying.charts import signed
 from mtbert.studying.errors import Errors
 from mtbert.studying.results import EndedRun, Results
@@ -294,5 +294,6 @@ def _still_rising(run: EndedRun) -> list[str]:
         return []
     epochs = run.recipe.train.epochs
     return [
-        f"Train longer: the last evaluation was the best one. mtbert train --resume RUN --epochs {2 * epochs} goes on."
+        "Train longer: the last evaluation was the best one. "
+        f"mtbert train --resume {clean(str(run.folder))} --epochs {2 * epochs} goes on."
     ]
