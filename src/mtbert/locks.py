@@ -104,8 +104,8 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
     """Claims one item of the work in a folder during a ``with`` block. Yields whether this process has the claim.
 
     Any number of processes, on any number of machines that share the disk, can claim different items of one folder. All
-    claims lie in one file: an item is one byte of it, chosen by the item's name, which is locked. The end of a process
-    releases its claims.
+    claims lie in one file. To claim an item, a process locks one byte of this file. The item's name determines which
+    byte. When the process ends, its claims are released.
 
     Args:
         folder: A folder that exists.

@@ -237,7 +237,7 @@ def _restarts() -> int:
 
 
 def speaks() -> bool:
-    """Returns whether this process should print why the run failed. Of several processes, the first to ask should."""
+    """Returns whether this process should print why the run failed. Only the first process that asks gets True."""
     return _connected is None or _connected.claim()
 
 

@@ -89,8 +89,9 @@ def predict_rows(
 ) -> dict[str, Tensor]:
     """Returns a dict from task name to the raw predictions for some examples of the task's data set.
 
-    Each element of ``parts`` is a pair: a data set, and the indices of these examples. Several ``processes`` share the
-    batches, which do not depend on their number, and each gets all predictions.
+    Each element of ``parts`` is a pair: a data set, and the indices of these examples. Each of the ``processes``
+    computes some of the batches, and gets the predictions of all batches. The batches are the same for any number of
+    processes.
     """
     found: dict[str, Tensor] = {}
     for span in share_rows(parts, model.apart):

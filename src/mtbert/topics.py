@@ -1,4 +1,4 @@
-"""The project's documents as topics: a topic is a page, or one section of a page, and is found without a network."""
+"""The topics of mtbert's documentation. A topic is a page, or one section of a page. The package contains all pages."""
 
 import re
 from collections.abc import Iterator

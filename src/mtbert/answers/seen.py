@@ -55,7 +55,7 @@ class SeenColumn:
 
     @cached_property
     def words(self) -> Sequence[int]:
-        """The number of words in each cell: the items of a list, or what spaces separate in a text."""
+        """The number of words in each cell: the items of a list, or the parts of a text that spaces separate."""
         return [len(c) if isinstance(c, list) else len(c.split()) if isinstance(c, str) else 0 for c in self.cells]
 
     @cached_property
@@ -91,7 +91,7 @@ class SeenColumn:
 
     @property
     def named_any_label(self) -> bool:
-        """Whether the column is named ``label`` or alike, which says that it holds labels, but not of which kind."""
+        """Whether the column has a general name such as ``label``, which does not say what kind of labels it holds."""
         return self.name.strip().lower() in ANY_LABEL
 
     def told(self) -> str:

@@ -21,9 +21,9 @@ def init(
 ) -> None:
     """Look at files, guess their texts, labels and types of answers, and write a recipe with comments.
 
-    Asks what cannot be known; Enter takes the guess. Dev and test files are known by their names, such as
-    reviews-dev.csv. Several columns of labels become several tasks. The comments in the recipe say why something was
-    guessed, and what it may be instead. Then the data are checked with the recipe.
+    Asks about everything that the files do not show; Enter takes the guess. Dev and test files are known by their
+    names, such as reviews-dev.csv. Several columns of labels become several tasks. The comments in the recipe give the
+    reason for each guess, and the other possible values. Then the data are checked with the recipe.
 
     Examples:
 

@@ -139,11 +139,11 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a pair for each column: its key in a recipe, such as ``text``, and the column settings of one task.
+    """Returns a dict from column name to a pair: the column's key in a recipe, such as ``text``, and a task's settings.
 
-    The task is one that reads the column. If several tasks read it, the choice depends on the column. For a column of
-    texts, a task that assigns a label to each word is preferred. For a column of labels, a task whose cells hold no
-    lists of labels is preferred.
+    The settings are the column settings of a task that reads the column. If several tasks read a column of texts, a
+    task that labels each word is preferred. If several tasks read a column of labels, a task whose cells hold no lists
+    of labels is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

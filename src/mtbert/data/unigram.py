@@ -1,18 +1,22 @@
 """Tokenizers from the SentencePiece model of a folder that has no ``tokenizer.json``: DeBERTa-v2, XLM-R and CamemBERT.
 
 A text gets the ids that the SentencePiece library gives it. As in transformers, special tokens are found in the text
-first. The tokenizers library and SentencePiece differ in two ways when they replace characters:
+first. The model has a table by which strings of characters are replaced. The tokenizers library and SentencePiece apply
+the table in different ways:
 
-- SentencePiece replaces the longest run of characters that is in its table. The library replaces single characters, or
-  it replaces a character and all of its marks by the replacement of the shortest run in the table, so ``½́`` would lose
-  its mark. Here, each mark is first separated from the character before it. Single characters are then replaced, and
-  letters and marks are composed afterwards.
-- SentencePiece composes a letter with the marks behind it, and never changes the order of marks. Unicode's NFC may
-  change the order, so NFC gets a letter with only one mark at a time.
+- SentencePiece replaces the longest string that the table contains. The tokenizers library may replace a character and
+  all of its marks (such as accents) by the replacement of the shortest string that the table contains. So ``½́`` would
+  lose its mark. Here, each mark is first separated from the character before it. Then the table is applied, and finally
+  letters and marks are composed.
+- SentencePiece composes a letter with the marks after it, and never changes the order of marks. Unicode's NFC may
+  change the order. So NFC is applied here to a letter with only one mark at a time.
 
-Two differences remain. If a text contains a letter that is composed already, such as ``ê``, and another mark behind the
-letter, both are composed here, but SentencePiece does not compose them. If replaced characters spell a special token
-and its first two characters are unknown, each of these becomes an unknown token here; SentencePiece makes one of both.
+Two differences remain:
+
+- A letter that is already composed, such as ``ê``, and another mark after it are composed here. SentencePiece leaves
+  both as they are.
+- Replacements may spell a special token. If the token's first two characters are unknown, SentencePiece makes one
+  unknown token of them. Here, they become two unknown tokens.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.
@@ -137,10 +141,11 @@ def _tokenizer(folder: Path, file: Path, layout: _Layout) -> Tokenizer:
 
 
 def _apart(pieces: Collection[str]) -> pre_tokenizers.PreTokenizer:
-    """Returns the step that cuts a text behind the first character of each of these pieces.
+    """Returns the step that prevents ``pieces`` from being found in a text: it cuts them after their first character.
 
-    The library finds every token of its vocabulary in a text, but SentencePiece finds only normal pieces and those of a
-    user. Characters that are replaced may spell other pieces: full-width letters, for example, may become ``[SEP]``.
+    SentencePiece finds only normal and user-defined pieces in a text, but the tokenizers library finds all tokens of
+    its vocabulary. A text may contain such a token by chance: full-width letters, for example, may be replaced by
+    ``[SEP]``.
     """
     rests: dict[str, list[str]] = {}
     for piece in sorted(pieces):
@@ -150,7 +155,7 @@ def _apart(pieces: Collection[str]) -> pre_tokenizers.PreTokenizer:
 
 
 def _vocab(file: Path, spm: SpmModel, layout: _Layout) -> list[tuple[str, float]]:
-    """Returns each token of the family with its score, in order of ids."""
+    """Returns all tokens in the order of their ids, each with its score."""
     count = len(layout.replaced)
     if tuple(spm.pieces[:count]) != layout.replaced:
         raise ValueError(

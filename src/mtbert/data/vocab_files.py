@@ -32,7 +32,10 @@ class Options(BaseModel):
 
 
 def built(make: Callable[[], _Built], wrong: str) -> _Built:
-    """Calls ``make`` and returns the result. If this fails, raises a ValueError that begins with the text ``wrong``."""
+    """Calls ``make`` and returns its result.
+
+    If ``make`` fails, raises a ValueError. Its message begins with the text in the argument ``wrong``.
+    """
     try:
         with trial.muted():
             return make()
@@ -56,7 +59,7 @@ def model_type(folder: Path) -> Any:
 def word_piece(folder: Path) -> Tokenizer:
     """Returns the tokenizer that the ``vocab.txt`` of a BERT, ELECTRA, DistilBERT or MPNet folder describes.
 
-    MPNet has the words of BERT, so its list may contain ``[CLS]`` too. Only ``config.json`` says which family it is.
+    MPNet is recognised by ``config.json``, because a ``vocab.txt`` for MPNet may contain BERT's special tokens too.
     """
     file, options = folder / "vocab.txt", read_options(folder / TOKENIZER_CONFIG, Options)
     try:

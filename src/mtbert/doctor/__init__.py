@@ -41,12 +41,12 @@ def examine(probes: Sequence[Probe] = PROBES) -> Iterator[Finding]:
 
 
 def report_health(console: "Console", *, as_json: bool = False, probes: Sequence[Probe] = PROBES) -> bool:
-    """Prints the findings, and then all advice. Returns whether nothing is broken.
+    """Prints the findings, and then all advice. Returns whether no finding is marked as broken.
 
     Args:
         console: Where the findings are printed.
         as_json: Whether to print one JSON object instead: ``{"findings": [...], "healthy": true}``.
-        probes: The functions that examine something each.
+        probes: Functions that each examine one thing, such as the memory, and return findings about it.
     """
     findings = []
     for finding in examine(probes):

@@ -36,7 +36,10 @@ class PassTiming(TypedDict):
 
 
 def computing() -> list[Finding]:
-    """Returns the times of the passes on the CPU, and on the GPU if there is one. A pass that fails is broken."""
+    """Returns a finding for the CPU and, if there is one, for the GPU: how long a forward and a backward pass take.
+
+    A device is marked as broken if a pass fails on it or gives wrong results.
+    """
     from mtbert import environment
 
     devices = dict.fromkeys(["cpu", environment.device("auto").type])

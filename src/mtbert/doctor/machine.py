@@ -1,4 +1,4 @@
-"""Processor, threads, memory, disk and GPU: what this machine has, and what of it a container leaves to us."""
+"""The processor, threads, memory, disk and GPU of this machine, and how much of them the container allows us to use."""
 
 import math
 import os
@@ -140,7 +140,7 @@ def memory_limit() -> int | None:
 
 
 def _cgroup(*names: str) -> str:
-    """Returns the content of the first of these files that exists; ``""`` if there is none."""
+    """Returns the content of the first readable file in ``names``, or ``""``. The names are relative to ``CGROUP``."""
     for name in names:
         with suppress(OSError):
             return (CGROUP / name).read_text().strip()

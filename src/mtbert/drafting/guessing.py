@@ -95,7 +95,7 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
 
 
 def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
-    """Returns the columns of files that have the same columns, each with the cells of all of them."""
+    """Joins files that have the same column names. Returns the columns, each with the cells from all files."""
     by_name = [{column.name: column for column in file.columns} for file in files]
     return [
         SeenColumn(name, [cell for file in by_name for cell in file[name].cells]) if len(files) > 1 else column

@@ -25,7 +25,7 @@ class Questions:
         return self._ask(question, answers, "Enter takes 1", several=False)[0] if len(answers) > 1 else 0
 
     def several(self, question: str, answers: Sequence[str], guess: Sequence[int]) -> list[int]:
-        """Returns the numbers of the answers that the user chooses, at least one, from 0. ``guess`` is the guess."""
+        """Returns the indices of the answers that the user chooses. If the user chooses none, returns ``guess``."""
         if len(answers) < 2 or self.read is None:
             return list(guess)
         taken = " ".join(str(number + 1) for number in guess)

@@ -93,7 +93,11 @@ def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
 
 
 def suited(labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[tuple[str, Suits]]:
-    """Returns the answer types that suit some columns of labels, each with its :class:`Suits`. The best comes first."""
+    """Returns a pair for each answer type that suits ``labels``, best first: the type's name, and its :class:`Suits`.
+
+    ``labels`` are one or more label columns of a file, and ``texts`` are its columns that may hold texts. A
+    :class:`Suits` says how well the type suits ``labels``, and which settings a recipe needs for the type.
+    """
     others = [text for text in texts if text not in labels]
     found = [(name, suits) for name, answer in ANSWER_TYPES.items() if (suits := answer.labels.suits(labels, others))]
     return sorted(found, key=lambda each: -each[1].degree)
@@ -129,7 +133,7 @@ def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Labe
 
 
 def _words_of(label: Label) -> list[str]:
-    """Returns the names of the text columns that a task must read, because its labels belong to their words."""
+    """If a task labels each word, returns a list with the name of its text column; otherwise an empty list."""
     columns = label.types[0][1].settings.get("columns")
     text = columns.get("text") if isinstance(columns, dict) else None
     return [text] if isinstance(text, str) else []

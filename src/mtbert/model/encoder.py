@@ -231,7 +231,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns the same count as :meth:`multiplied` for the lowest ``layers`` layers alone."""
+        """Returns how many parameters the lowest ``layers`` layers have. Each is applied to every token."""
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:

@@ -46,11 +46,12 @@ class Distances:
 
 
 def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
-    """Returns the distances that occur in a batch.
+    """Returns the distances that occur between two tokens of the same sequence in a batch.
 
-    If ``apart`` is true, the distances are repeated for each span of the batch, so that a row of the table belongs to
-    one span alone. The number of rows then differs from the number of tokens and from the number of sequences. The
-    number of rows in a module's input therefore shows what these rows are.
+    If ``apart`` is true, the result lists the distances separately for each span of the batch
+    (:class:`~mtbert.batch.Span`). The number of listed distances then always differs from the number of tokens and from
+    the number of sequences. The number of rows in a module's input therefore shows whether the rows stand for
+    distances, tokens or sequences.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -94,7 +95,7 @@ class ByDistance(ABC):
     zero: int | Mapping[str, int]
 
     def only(self, span: str) -> Self:
-        """Returns the rows for a part of the batch that contains the sequences of one span only."""
+        """Returns a copy with the table rows of one span of the batch alone; ``self`` if all spans share their rows."""
         if not isinstance(self.zero, Mapping):
             return self
         part = _spans(self.zero)[span]
@@ -208,7 +209,11 @@ class DistanceVectors(ByDistance):
 
 
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
-    """Returns the scores of a group, ``[G * H, Q, L]``. ``rows_R3D`` holds the queries and keys of the distances."""
+    """Returns the attention scores of a group, ``[G * H, Q, L]``: for Q queries and L keys per sequence and head.
+
+    ``q`` and ``k`` hold the queries and keys of the tokens. ``rows_R3D`` holds a query and a key for each distance
+    between two tokens.
+    """
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
     # The values of distances are not used. Leaving them out would save about 1% of a step (short texts) and 5% (512
     # tokens). But it needs a product with a part of the layer's weight, which per-task gradients do not see.

@@ -50,7 +50,7 @@ def mix_blocks(
 
 
 def _neighbours(x_RLE: Tensor, window: int) -> Tensor:
-    """Returns, for every block but the first and the last, its rows between those of its two neighbours.
+    """Returns each block, except the first and the last, together with the block before it and the block after it.
 
     The result is ``[R, C - 2, 3 * W, E]``, where C is the number of blocks in ``x_RLE``.
     """

@@ -147,7 +147,7 @@ def _lay_out(plan: Plan, out: Path, threads: int, here: locks.Presence) -> list[
 
 
 def list_runs(plan: Plan, out: Path, share: PartShare | None = None) -> list[str]:
-    """Returns a line for each run of a study: its number from 1, its row, its seed and its state.
+    """Returns a line for each run of a study: the run's number from 1, the name of its recipe, its seed and its state.
 
     Args:
         plan: The plan of the study.

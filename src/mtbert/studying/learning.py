@@ -46,7 +46,11 @@ def learning(results: Results, summary: Summary) -> Iterator[Chart]:
 
 
 def _loss_curves(results: Results, run: EndedRun, task: str) -> list[Curve]:
-    """Returns the losses of a task over the steps. A single run has a curve for each loss, others have their sum."""
+    """Returns curves of a task's losses over the steps of ``run``.
+
+    If ``results`` contains only this run, there is a curve for each loss. Otherwise, one curve shows the sum of the
+    losses.
+    """
     if len(results.runs) > 1 or len(results.runs[run.row]) > 1:
         return [_curve(results, run, _losses(run, task))]
     kinds = dict.fromkeys(k for line in run.steps for k in line.get("losses", {}) if k.rpartition(".")[0] == task)

@@ -34,7 +34,7 @@ class PlannedRow:
     control: str | None  # the row that lacks one technique of this one
 
     def seeded(self, seed: int) -> Recipe:
-        """Returns the recipe of this row, with ``train.seed`` set to ``seed``."""
+        """Returns a copy of ``self.recipe`` in which ``train.seed`` is ``seed``."""
         train = self.recipe.train.model_copy(update={"seed": seed})
         return self.recipe.model_copy(update={"train": train})
 

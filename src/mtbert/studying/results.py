@@ -37,7 +37,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: the names of a study's recipes, their controls, the reference recipe and seeds."""
+    """The content of ``study.json``: a study's recipes and seeds, and with which recipe each recipe is compared."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe

@@ -68,7 +68,7 @@ class _Worker:
 
 @dataclass
 class _Crew:
-    """The workers of this command, and the names of the runs that it has not dealt with."""
+    """The processes that train runs for this command, and the names of the runs that are waiting, running or failed."""
 
     places: Mapping[str, RunPlace]
     workers: int

@@ -67,7 +67,7 @@ class RunPlace:
 
     @property
     def failed(self) -> Path:
-        """Returns the path of ``failed.json``. The file exists if the run failed, and would fail on any machine."""
+        """Returns the path of ``failed.json``. The run writes this file if its loss or its gradients are not finite."""
         return self.folder / "failed.json"
 
     @property

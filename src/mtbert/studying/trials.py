@@ -62,15 +62,10 @@ class TrialStorage:
 
     @contextmanager
     def opened(self) -> Iterator["optuna.Study"]:
-        """Yields the Optuna study with the trials. Creates it if there are no trials yet.
+        """Yields the Optuna study that contains the trials. Creates the study if there are no trials yet.
 
-        Errors of the database inside the ``with`` block are replaced by errors whose one-line message names it.
-
-        Raises:
-            OSError: If the disk is full.
-            ConnectionError: If the server cannot be reached, or refuses.
-            ValueError: If the storage is damaged, if it is missing although the folder already has trials, or if the
-                trials of the folder are in another database.
+        Inside the ``with`` block, an error of the database is replaced by one of the errors below. The message of this
+        error is one line, and names the database.
         """
         with self._errors(), ExitStack() as stack:
             yield self._study(stack)

@@ -143,13 +143,14 @@ def _begin(out: Path, base: Recipe) -> None:
 def _claim_next(
     tuning: Tuning, study: "optuna.Study", trials: int, turn: Turn
 ) -> "tuple[optuna.Trial, locks.Held] | None":
-    """Returns the next trial and its folder, which is locked. A new trial is made only if none was interrupted.
+    """Locks the folder of the next trial, and returns the trial and the lock. Returns None if all trials have ended.
 
-    If the number of trials has reached ``trials``, waits until the trials of other commands have ended or are
-    interrupted. Returns None once all trials have ended. ``turn`` is entered by one command at a time.
+    A trial that was interrupted is resumed before a new one is made. If ``trials`` trials exist and other commands are
+    training the last of them, waits until one of these is interrupted or all have ended. ``turn`` returns a context
+    manager, which only one command at a time can enter.
 
     Raises:
-        Stopped: If SIGINT or SIGTERM arrives while it waits.
+        Stopped: If SIGINT or SIGTERM arrives during the wait.
     """
     import optuna
 

@@ -1,9 +1,9 @@
 """Carries out one run of a study in a process of its own: ``python -m mtbert.studying.worker FOLDER``.
 
-FOLDER is the folder of the run (see :class:`RunPlace`). It contains a recipe, and the process that starts the worker
-has locked it. The worker begins the run that this recipe describes or, if the run was interrupted, resumes it. When the
-worker's standard input ends, the worker stops as if Ctrl-C had been pressed. Therefore no workers remain after a study
-is killed.
+FOLDER is the folder of the run (see :class:`RunPlace`), and contains a recipe. The process that starts the worker has
+locked FOLDER. The worker begins the run that the recipe describes. If the run was interrupted, the worker resumes it.
+When the worker's standard input ends, the worker stops as if Ctrl-C had been pressed. Therefore no workers remain after
+a study is killed.
 """
 
 import os

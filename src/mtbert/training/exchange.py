@@ -107,7 +107,11 @@ class Exchange:
         return windows.theirs[:size]
 
     def _windows_of(self, partner: int, size: int) -> Windows | None:
-        """Returns memory for ``size`` numbers that this process shares with ``partner``; None if there is none."""
+        """Returns memory that this process and ``partner`` share, with room for ``size`` numbers from each of them.
+
+        Returns None if the two processes cannot share memory, or if ``size`` is too small for shared memory to be
+        faster.
+        """
         if self.device.type != "cpu" or size < WORTH_SHARING:
             return None
         found = self._windows.get(partner)

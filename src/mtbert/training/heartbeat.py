@@ -1,9 +1,10 @@
-"""Heartbeats: each process of a run counts, so that the others notice one that hangs.
+"""Heartbeats: each process of a run regularly increases a counter, so that the other processes notice if it hangs.
 
-The connections of a process that ends are closed, and the others notice this at once. But a process that was stopped,
-or whose machine or network has failed, keeps its connections. The others then wait for it in a call that nothing can
-interrupt. So each process has one thread that counts in the store of ``torchrun``, and another thread that reads all
-counts and can end the process.
+If a process ends, its connections are closed, and the other processes notice at once. But a process that was stopped,
+or whose machine or network has failed, keeps its connections. The other processes then wait for it in a call that
+nothing can interrupt. So each process has two more threads. One thread increases the counter of this process in the
+store of ``torchrun``. The other thread reads the counters of all processes, and ends this process if another process
+hangs.
 """
 
 import os
@@ -71,9 +72,11 @@ def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable
 
 
 def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) -> list[int]:
-    """Returns how many beats in a row each process has missed, from the same before and from the counts of beats.
+    """Returns, for each process, the number of heartbeats in a row that it has missed.
 
-    A count of 0 is that of a process which takes no part.
+    ``missed`` holds these numbers at the last look. ``before`` holds how many heartbeats each process had sent at the
+    last look, and ``now`` how many it has sent now. A process that has sent 0 heartbeats takes no part, and misses
+    none.
     """
     return [beats + 1 if then == count > 0 else 0 for beats, then, count in zip(missed, before, now, strict=True)]
 

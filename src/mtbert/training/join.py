@@ -52,7 +52,7 @@ def join_run(processes: Processes) -> tuple[Path, Scores]:
 
 
 def continues(out: Path, recipe: Recipe) -> bool:
-    """Returns whether ``torchrun`` restarted the processes of a run of ``recipe`` that ``out`` holds already."""
+    """Returns whether ``torchrun`` has restarted this process, and ``out`` already contains a run of ``recipe``."""
     return restarted() and (out / RECIPE_FILE).is_file() and same_settings(out / RECIPE_FILE, recipe)
 
 

@@ -67,8 +67,8 @@ class Shard:
     Attributes:
         begin: A function that is called before the first pass. It sets the state of the random generator.
         batches: The batch of each forward pass.
-        amounts: The amount of each task in the whole step, see :meth:`mtbert.batch.Dataset.amount`.
-        first: The first run of the passes; None if no loss needs it.
+        amounts: For each task, how much its examples count in the whole step, see :meth:`mtbert.batch.Dataset.amount`.
+        first: The results of running all passes once in advance, without gradients; None if no loss needs them.
     """
 
     begin: Callable[[], None]
@@ -280,11 +280,11 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns the weighted sum of each task's losses for one forward pass of a step.
+        """Returns, for each task, the weighted sum of its losses for one forward pass of a step.
 
-        Losses that compare all examples of the step are given in ``surrogates``. All other losses are computed from
-        this pass, and multiplied by a fraction: the amount of the task in this pass, divided by its amount in the whole
-        step, ``amounts[task]``.
+        Losses that compare examples of different passes are not computed here: ``surrogates`` contains them. Every
+        other loss is computed from this pass, and multiplied by the share of the task's examples in the step that this
+        pass contains. ``amounts`` says how much the examples of each task count in the whole step.
         """
         totals = {}
         for name, made in passes.items():

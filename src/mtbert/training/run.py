@@ -216,10 +216,12 @@ class Run:
         return self._balance(apart, [sums.gradients[i : i + each] for i in range(0, first_own, each)], tally)
 
     def _backward(self, shard: Shard, apart: Sequence[str]) -> Sums:
-        """Returns the losses and gradients of a shard. No parameter keeps a gradient.
+        """Returns the losses and gradients of a shard. Afterwards, ``grad`` is None for every parameter.
 
-        The gradients begin with those of each task in ``apart`` with respect to the parameters that the tasks share.
-        Then follow those of all trained parameters. If ``apart`` names tasks, those of shared parameters are None here.
+        The list of gradients has two parts. The first part holds, for each task in ``apart``, the gradients of the
+        task's loss with respect to the shared parameters. The second part holds the gradients of the total loss with
+        respect to all trained parameters. If ``apart`` names any task, the second part holds None for each shared
+        parameter.
         """
         tally, by_task = Tally(), ByTask(self.model, self.shared)
         if apart:

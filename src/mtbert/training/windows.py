@@ -27,7 +27,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where the memory of a process is: the machine, the process, and a file descriptor in this process."""
+    """The address of shared memory: a machine, a process, a file descriptor of the process, and a size in bytes."""
 
     machine: tuple[str, str]
     process: int

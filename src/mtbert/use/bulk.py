@@ -291,7 +291,11 @@ class _Progress:
         self._bar.moved()
 
     def made(self, parts: int, rows: int = 0, share: float | None = None) -> None:
-        """Shows more parts. If other processes make them, ``rows`` and ``share`` say how far they have got."""
+        """Counts ``parts`` more output files as finished, and updates the display.
+
+        If other processes made these files, ``rows`` is the number of rows in them, and ``share`` is the completed
+        share of the whole work. If this process made them, both are left out.
+        """
         self._parts += parts
         self._rows += rows
         self._elsewhere = share

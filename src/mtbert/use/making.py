@@ -1,7 +1,8 @@
-"""Making parts: the rows of an input file with their answers, a fixed number of rows in each part.
+"""Making parts. A part is an output file with the answers to a fixed number of consecutive rows of one input file.
 
-A part has the rows from number ``k * part_rows`` of its file on. It depends on the model, the file and the options
-alone, so it does not matter which process makes it, or when.
+Part ``k`` begins with row ``k * part_rows`` of the input file. Only the last part may have fewer than ``part_rows``
+rows. The content of a part depends only on the model, the input file and the options, so any process can make it at any
+time.
 """
 
 import hashlib
@@ -43,10 +44,11 @@ class Maker:
     tick: Callable[[int, float], None] = lambda rows, share: None
 
     def make(self, given: InputFile, only: int | None = None, *, wait: bool = False) -> Iterator[int | None]:
-        """Makes the parts of a file that are in the share and not finished. ``only`` chooses a single part.
+        """Makes the missing parts of one input file. A part is an output file with the answers to some of the rows.
 
-        Yields the number of each part that it has made. Yields None for a part that another process is making at the
-        moment; if ``wait`` is true, waits for that process instead.
+        Parts outside ``self.share`` are left out. If ``only`` is a number, all parts but the one with this number are
+        left out too. Yields the number of each part that this call has made. Yields None for a part that another
+        process is making at the moment; if ``wait`` is true, waits for that process instead.
         """
         if self.ended(given):
             return

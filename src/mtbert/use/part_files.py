@@ -1,7 +1,8 @@
-"""The part files that ``predict`` writes for many texts, and the records that say which of them are finished.
+"""The files in which ``predict`` stores the answers to large inputs, and the records that say which files are finished.
 
-The output folder holds the parts. Its folder ``.mtbert`` holds ``job.json``, which says what is scored with what, and a
-record for each finished part.
+Such a file is called a part, and lies in the output folder. The subfolder ``.mtbert`` contains a record for each
+finished part. It also contains ``job.json``, which names the model, the tasks and the options with which all parts are
+made.
 """
 
 import os
@@ -29,7 +30,7 @@ REPAIR = "Give another folder, or remove this one."
 
 
 class Job(Settings):
-    """The job of an output folder: what its parts were made with. A folder holds the parts of one job."""
+    """The content of ``job.json``: the model, tasks and options that all files in an output folder are made with."""
 
     format: int = JOB_FORMAT
     model: str  # SHA-256 of the model's files
@@ -110,11 +111,11 @@ class Filled:
 
 
 class PartFolder:
-    """The output folder of a job.
+    """The output folder of ``predict`` for large inputs. The answers to one input file lie in one or more output files.
 
     Args:
         folder: The folder.
-        suffix: The ending of its parts.
+        suffix: The ending of the output files, such as ``.csv``.
     """
 
     def __init__(self, folder: Path, suffix: str) -> None:
@@ -270,7 +271,7 @@ def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, ScoredBlock], 
 
 
 def _with_answers(table: Any, scored: ScoredBlock, scorer: Scorer) -> Any:
-    """Returns an Arrow table with the answers in columns at the end. If rows are numbered, the first column does it."""
+    """Returns an Arrow table with the answers as its last columns. If rows are numbered, the numbers come first."""
     import pyarrow as pa
 
     if scored.numbers is not None:

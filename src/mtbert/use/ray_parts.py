@@ -20,17 +20,18 @@ ALL = -1
 
 
 class PartActor:
-    """Makes parts in a process of its own. Ray calls it with one item at a time."""
+    """A Ray actor with a process of its own. It answers rows of input files, and writes the answers to output files."""
 
     def __init__(self, plan: PartPlan) -> None:
         torch.set_num_threads(1)  # there is an actor for each core
         self._maker = plan.maker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
-        """Makes the part in ``batch``, or all parts of a file if the part's number is ``ALL``.
+        """Makes output files, called parts, from one input file: all its parts, or only the one that ``batch`` names.
 
-        Returns the number of parts and of rows, and the message of an error that the user must mend, or "". Such an
-        error is not raised, because Ray would wrap it.
+        The part number ``ALL`` stands for all parts. Returns the number of parts, the number of their rows, and an
+        error message, ``""`` if there was no error. An error that the user must correct is returned, not raised,
+        because Ray would wrap it.
         """
         ((path,), (place,), (number,), (part,)) = (batch[key] for key in ("path", "place", "number", "part"))
         given = InputFile(Path(path), Path(place), int(number))

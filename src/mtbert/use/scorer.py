@@ -123,9 +123,10 @@ class Scorer:
         return output_row(answers, self._blank, self.recipe, self._single, self.suffix)
 
     def _draw(self, index: int) -> list[OutputRow]:
-        """Returns answers that follow from predictions drawn at random, always the same ones.
+        """Returns made-up answers of a task, which show the columns of the output and the type of each column.
 
-        They show which columns an answer has, and the type of each, even of a list that is often empty.
+        The answers follow from random predictions with a fixed seed. There are many answers, because a list in an
+        answer is often empty, and an empty list does not show its type.
         """
         task = self._chosen[index]
         candidates = len(self._columns[index].text) - 1

@@ -157,7 +157,7 @@ def attention(source: ModernBertConfig, c: EncoderConfig, index: int) -> Attenti
 
 
 def fixed(c: ModernBertConfig) -> dict[str, Any]:
-    """Returns keys that matter only to other encoders, each with the one value that a ModernBERT may give."""
+    """Returns keys of ``config.json`` that are not read, each with its only valid value for a ModernBERT encoder."""
     return {"head_dim": c.hidden_size // c.num_attention_heads, "partial_rotary_factor": 1.0}
 
 

@@ -45,7 +45,7 @@ def encoder(c: MpnetConfig) -> EncoderConfig:
 
 
 def bucket(values_R: Tensor) -> Tensor:
-    """Returns the bucket of each distance: 0 to 15 for keys up to the query, 16 to 31 for keys behind it."""
+    """Returns the bucket of each distance: 16 to 31 if the key comes after the query, otherwise 0 to 15."""
     starts = send(torch.tensor(STARTS), values_R.device)
     far_R = (values_R.abs()[:, None] >= starts).sum(1)
     return far_R + (values_R > 0) * (BUCKETS // 2)

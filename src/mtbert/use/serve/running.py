@@ -73,11 +73,11 @@ def serve_run(
 
 
 def _load(path: Path, engine: EngineName, precision: str) -> tuple[Predictor, Engine, list[str]]:
-    """Returns the model at ``path``, its engine after a first pass, and warnings.
+    """Returns the model at ``path``, the engine that runs the model, and warnings.
 
-    Call this function in a thread that ends afterwards. PyTorch starts a pool of threads for each thread that computes.
-    With one pool, a single request is 40% faster than with two: threads wait for work without sleeping only as long as
-    there are no more threads than cores.
+    The engine has already answered a made-up text. Call this function in a thread that ends afterwards, because PyTorch
+    keeps a pool of threads for each thread that computes. With one pool, a single request is 40% faster than with two:
+    if there are more threads than cores, threads that wait for work fall asleep.
     """
     predictor = load(path)
     made = engine_named(engine, predictor.model, precision)
@@ -169,9 +169,9 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """Returns a context manager around uvicorn, which shuts down at a signal and then raises the signal once more.
+    """A context manager in which uvicorn runs. It makes a repeated SIGINT or SIGTERM harmless.
 
-    The second signal is ignored.
+    At such a signal, uvicorn shuts down, and then sends the same signal to this process again.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
