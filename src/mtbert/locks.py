@@ -132,9 +132,9 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
 
 
 def claim_folder(folder: Path) -> Held | None:
-    """Locks a folder that exists, and returns it; None if another process has locked it.
+    """Locks a folder that exists. Returns the locked folder, or None if another process has locked it.
 
-    The caller must call :meth:`Held.leave`.
+    The caller must release the lock with :meth:`Held.leave`.
     """
     try:
         taken = _lock(folder)

@@ -48,7 +48,10 @@ class Processes:
 
     @property
     def partners(self) -> list[int]:
-        """The ranks of the processes with which this one exchanges sums, in order, so that all get the sum over all."""
+        """The ranks of the processes with which this process exchanges sums, one after the other.
+
+        After the last exchange, this process has the sum over all processes.
+        """
         return [self.rank ^ 1 << level for level in range(self.size.bit_length() - 1)]
 
     def block(self, items: int) -> range:

@@ -285,10 +285,12 @@ def _forward(
 
 
 def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
-    """Returns a prediction for each value of ``words``, in the same order; ``nan`` for a word without a token.
+    """Returns the predictions for all words, in the order of ``words``; ``nan`` for a word without a token.
 
-    ``words`` holds a row for each example. The row holds a value for each word, which is -1 if the word has no token.
-    ``part_WK`` has a prediction for each word with a token, starting with the words of example ``order[0]``.
+    Args:
+        part_WK: The predictions for the words that have a token.
+        words: For each example, the index of each word's first token; -1 if the word has no token.
+        order: The index in ``words`` of each example, in the order in which ``part_WK`` holds the examples.
     """
     tokens = words[order]
     places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]

@@ -10,7 +10,7 @@ PAGES = Path(__file__).parent / "docs"  # in a checkout, a link to the folder of
 
 
 def page_titles() -> dict[str, str]:
-    """Returns the title of each page, by the page's name."""
+    """Returns a dict from the name of each page of mtbert's documentation to the page's title."""
     return {page.stem: next(_headings(page.read_text(encoding="utf-8")))[2] for page in sorted(PAGES.glob("*.md"))}
 
 

@@ -103,13 +103,14 @@ class LabelKind(ABC, Generic[_Labels]):
         return one_label(name, given, instead="Drop it")
 
     def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
-        """Returns how well columns of a file suit this answer type; None if they do not, or if nobody can know.
+        """Returns how well this answer type suits columns of a file, or None.
 
-        ``mtbert init`` calls this method to guess a recipe, for one column of labels, for several that belong together,
-        and for none. By default, this answer type is never guessed.
+        None means that the answer type does not suit the columns, or that the columns do not show whether it does.
+
+        ``mtbert init`` calls this method to guess a recipe. By default, this answer type is never guessed.
 
         Args:
-            labels: The columns that may hold the labels.
+            labels: The columns that may hold the labels: one column, several that belong together, or no column.
             texts: The columns that may hold the texts of the same rows.
         """
         return None

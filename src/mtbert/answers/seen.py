@@ -48,7 +48,10 @@ class SeenColumn:
 
     @cached_property
     def items(self) -> Counter[str]:
-        """How often each item occurs in lists of texts and numbers. It is empty if there are other cells or items."""
+        """How often each item occurs, if all cells are lists of texts or numbers; otherwise empty.
+
+        Empty cells are ignored.
+        """
         found = [item for cell in self.lists for item in cell]
         plain = all(isinstance(item, str | int | float) for item in found)
         return Counter(map(str, found)) if plain else Counter()

@@ -324,9 +324,9 @@ def with_soft(
 ) -> AnswerType:
     """Returns a copy of the answer type ``hard`` that can also read soft labels (distributions over classes).
 
-    The field ``soft`` of the copy is the answer type of tasks with soft labels. In it, the arguments ``labels`` and
-    ``predictions`` take the place of ``hard.labels`` and ``hard.predictions``. Without the argument ``predictions``,
-    ``hard.predictions`` is kept.
+    The field ``soft`` of the copy is a second answer type, for tasks with soft labels. The second answer type equals
+    ``hard``, except that it has the given ``labels``, the given ``predictions`` (if they are not None), and metrics for
+    soft labels.
     """
     soft = replace(
         hard,

@@ -63,9 +63,10 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores which rows of a module's input belong to which :class:`~mtbert.batch.Span` in the next forward pass.
+        """Stores ``rows`` for the next forward pass: which rows of a module's input belong to which span of the batch.
 
-        Inside :meth:`watching`, call this method before each forward pass, with the ``rows`` of the coming pass.
+        Inside :meth:`watching`, call this method before each forward pass. A span is the part of a batch that holds the
+        rows of one table.
         """
         self._rows = rows
 

@@ -105,7 +105,7 @@ class Spool:
         self._files[name].write(written.data)
 
     def kept(self) -> Kept:
-        """Returns the arrays that were added. This works only if the spool collects them in memory."""
+        """Returns the arrays that :meth:`add` has collected. This works only if the arrays are in memory."""
         arrays = {name: np.frombuffer(block, self._dtypes[name]) for name, block in self._memory.items()}
         return Kept(arrays, {}, self.notes)
 

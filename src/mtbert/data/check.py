@@ -68,9 +68,10 @@ def _of_table(table: TableData) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float, use: str) -> list[str]:
-    """Returns warnings about classes without examples and about classes with fewer examples than ``max(FEW, rare)``.
+    """Returns a warning if classes have no examples, and a warning if classes have too few examples.
 
-    ``use`` is what so few examples cannot be used for: to ``learn from`` or to ``score``.
+    Fewer than ``max(FEW, rare)`` examples are too few. The second warning ends with ``too few to``, followed by
+    ``use``: ``learn from`` or ``score``.
     """
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]

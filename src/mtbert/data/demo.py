@@ -46,7 +46,7 @@ def examples(task: str, split: str) -> list[Example]:
 def _distinct(
     grammar: Callable[[np.random.Generator], list[DemoRow]], rng: np.random.Generator, size: int
 ) -> list[DemoRow]:
-    """Returns ``size`` distinct rows. Rows from the same call of ``grammar`` are neighbours in the list."""
+    """Returns ``size`` distinct rows. Rows that one call of ``grammar`` makes stay next to each other."""
     seen: set[tuple[str, ...]] = set()
     rows: list[DemoRow] = []
     while len(rows) < size:

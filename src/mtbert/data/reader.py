@@ -322,7 +322,7 @@ _MAKE: dict[str, Callable[[object], Any]] = {
 
 
 def _converts(group: CellGroup) -> Callable[[object], Any]:
-    """Returns the function that converts each cell in a group of columns."""
+    """Returns the function that converts a cell of ``group`` to a number, to the tags of words, or to a string."""
     return group.numbers.read if group.numbers else as_tags if group.words_of else group.convert
 
 

@@ -188,10 +188,10 @@ def _normalizer(part: bytes) -> tuple[bytes, bool, bool]:
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Yields the number, the form and the value of each field of a message.
+    """Yields the number, the wire type and the value of each field of a Protocol Buffers message.
 
     Raises:
-        ValueError: If the message ends inside a field, or if SentencePiece does not use the form of a field.
+        ValueError: If the message ends inside a field, or if a wire type is not supported.
     """
     at, end = 0, len(message)
     while at < end:
@@ -228,7 +228,10 @@ def _varint(message: bytes, at: int) -> tuple[int, int]:
 
 
 def _numbers(part: bytes, defaults: Mapping[int, int]) -> dict[int, int]:
-    """Returns a dict from the number of each field in ``defaults`` to its value. A missing field gets its default."""
+    """Returns a copy of ``defaults``, a dict from field number to value, updated with the values in ``part``.
+
+    ``part`` is a Protocol Buffers message. Its fields that are not in ``defaults`` are ignored.
+    """
     found = dict(defaults)
     for number, form, value in _fields(part):
         if number in found:

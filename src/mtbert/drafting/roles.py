@@ -113,12 +113,15 @@ def is_pair(first: SeenColumn, second: SeenColumn) -> bool:
 
 
 def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns a task for each column that can hold the labels of an answer type."""
+    """Returns a task for each column that at least one answer type can read as labels."""
     return [Label([column], types, column.name) for column in columns if (types := suited([column], texts))]
 
 
 def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns the tasks, with columns that hold the same few values as one task if an answer type takes them so."""
+    """Merges the tasks of label columns that hold the same values, if one answer type suits these columns together.
+
+    Returns all tasks, merged or unchanged.
+    """
     found = list(labels)
     alike: dict[frozenset[str], list[Label]] = {}
     for label in labels:

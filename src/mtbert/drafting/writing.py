@@ -26,7 +26,7 @@ OTHER_ENCODERS = "answerdotai/ModernBERT-base (English, larger) or jhu-clsp/mmBE
 
 
 def recipe_text(tables: Sequence[TableGuess], folder: Path, name: str) -> str:
-    """Returns the text of a recipe for the tables. It lies in ``folder`` and is called ``name``."""
+    """Returns the text of a recipe for ``tables``, to be written to the file ``name`` in ``folder``."""
     seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]
     told = few([f"{readable(file.place.name)} ({_rows(file)})" for file in seen], 4)
     shared = [table for table in tables if len(table.tasks) > 1]

@@ -129,7 +129,10 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns vectors of queries and of candidates, and a number for each text, see :func:`right_candidates`."""
+        """Returns the vectors of the queries, the vectors of the candidates, and a number for each text.
+
+        Equal numbers mean equal texts. The shapes are those of :func:`right_candidates`.
+        """
         return right_candidates(p)
 
     def compare(self, *gathered: Tensor) -> Tensor:

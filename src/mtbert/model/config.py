@@ -67,9 +67,10 @@ def read_config(file: Path) -> EncoderConfig:
 
 
 def _check_fixed(file: Path, source: Mapping[str, Any], fixed: Mapping[str, Any], kind: type[Config]) -> None:
-    """Raises a ValueError if the file describes a different encoder by a key that is not read.
+    """Raises ValueError if ``source``, the content of a ``config.json``, has a value that mtbert does not support.
 
-    Such keys are those in ``fixed``, and all other keys about rotary positions.
+    A key in ``fixed`` must be missing, null, or equal to its value in ``fixed``. A key about rotary positions that is
+    neither in ``fixed`` nor a field of ``kind`` must be missing, null or false.
     """
     for key, value in source.items():
         other = key not in kind.model_fields and not {"rope", "rotary"}.isdisjoint(key.split("_"))

@@ -61,10 +61,11 @@ class Rotary:
     base: float
 
     def cos_sin(self, positions_N: Tensor, width: int) -> tuple[Tensor, Tensor]:
-        """Returns the cosine and the sine of the angle of each element of a head, ``[N, 1, E]`` each, in float32.
+        """Returns the cosines and the sines of the rotation angles, each ``[N, 1, E]``, in float32.
 
-        The sine of an element of the first half is negated. ``positions_N`` holds the position of each token in its
-        sequence, counted from 0, and ``width`` is E.
+        There is an angle for each of N tokens and each of the E elements of an attention head. The sines for the first
+        half of a head are negated. ``positions_N`` holds the position of each token in its sequence, counted from 0.
+        ``width`` is E.
         """
         steps = torch.arange(0, width, 2, dtype=torch.float32, device=positions_N.device) / width
         angles = (positions_N[:, None] * (1.0 / self.base**steps))[:, None]
@@ -176,7 +177,8 @@ class EncoderLayer(nn.Module):
 
         If ``first_only`` is true, returns the output only for the first token of each sequence, ``[S, D]``. The
         function ``adapter`` gets the input of the attention, ``[N, D]``. The result of ``adapter`` is added to the last
-        residual sum, before the last norm. ``rows`` is given if the encoder has relative positions.
+        residual sum, before the last norm. ``rows`` holds the encoder's biases or vectors for the distances between
+        tokens; None if the encoder has no relative positions.
         """
         read_ND = self.before_attention(x_ND)
         added_ND = None if adapter is None else adapter(read_ND)

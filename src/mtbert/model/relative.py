@@ -103,7 +103,10 @@ class ByDistance(ABC):
         return replace(self, index_R=self.index_R[part], rows_RW=self.rows_RW[part], zero=zero)
 
     def middle(self, group: Group) -> Tensor:
-        """Returns the rows of the distances in one group: those from ``-L`` to ``L``, ``[2 * L + 1, W]``."""
+        """Returns the rows of the encoder's table for the distances from ``-L`` to ``L``, ``[2 * L + 1, W]``.
+
+        ``L`` is the length of the sequences in ``group``, and ``W`` is the width of a row.
+        """
         if self.rows_RW.shape[0] == 2 * group.length + 1:  # always in a traced graph, where a slice has no known size
             return self.rows_RW
         zero = self.zero[group.span] if isinstance(self.zero, Mapping) else self.zero
@@ -115,7 +118,7 @@ class ByDistance(ABC):
 
         Args:
             project: The layer's function from vectors to queries, keys and values.
-            generator: Draws the dropout mask of the rows; None for no dropout.
+            generator: Draws dropout masks; None for no dropout.
         """
 
 

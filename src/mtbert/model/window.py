@@ -24,7 +24,7 @@ def too_far(queries: int, keys: int, window: int, device: torch.device, *, befor
 
 
 def takes_blocks(length: int, window: int) -> bool:
-    """Returns whether a sequence of ``length`` tokens is long enough for blocks to save time and memory."""
+    """Returns whether local attention over ``length`` tokens is cheaper if computed in blocks of ``window`` tokens."""
     return length > 3 * window
 
 

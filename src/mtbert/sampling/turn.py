@@ -31,7 +31,7 @@ class Progress:
 
 
 class SamplerSettings(Protocol):
-    """The settings of a sampler. An object of this class can be called, and returns the probability of each task."""
+    """A sampler with its settings: a function that returns the probability of each task in a step."""
 
     @property
     def kind(self) -> str: ...

@@ -24,7 +24,7 @@ Section = Literal["effects", "scores", "training", "errors"]
 
 @dataclass(frozen=True)
 class Interval:
-    """A line of a panel of intervals: a value with its 95% interval."""
+    """One entry of a panel that shows intervals: a value with its 95% interval."""
 
     name: str
     value: float

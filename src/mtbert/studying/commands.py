@@ -102,7 +102,10 @@ def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores:
 
 @contextmanager
 def _begun(plan: Plan, out: Path, workers: int, cores: int, console: Console) -> Iterator[locks.Presence]:
-    """Begins a study, and yields the mark of this command in the folder of its runs."""
+    """A context manager that begins a study, and yields a lock.
+
+    The lock shows other commands that this command is at work.
+    """
     _check_place(out)  # before a lock is put into a folder of something else
     for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:
         check_encoder(plan.rows[row].recipe)

@@ -116,7 +116,10 @@ class Errors:
         return found
 
     def _bins(self, task: str) -> list[npt.NDArray[np.bool_]]:
-        """Returns which dev examples are in each bin of :data:`OVERLAP_BINS`, ``[B]`` for each bin."""
+        """Returns a mask ``[B]`` for each bin of word overlap: the dev examples whose two texts overlap to this degree.
+
+        :data:`OVERLAP_BINS` holds the edges of the bins.
+        """
         bins = len(OVERLAP_BINS) - 1
         bin_B = np.clip(np.searchsorted(OVERLAP_BINS, self.overlap[task], side="right") - 1, 0, bins - 1)
         return [bin_B == i for i in range(bins)]

@@ -31,9 +31,10 @@ def study_charts(results: Results, summary: Summary, errors: Errors) -> list[Cha
 
 
 def effects(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws how much each recipe of a study differs from another: its control or, without controls, the reference.
+    """Draws the difference between the scores of each recipe of a study and those of its control.
 
-    The first panel has the differences in the scores that decide, and each other panel those in another score.
+    If no recipe has a control, all recipes are compared with the reference recipe. The first panel shows the score that
+    decides which recipe is better. Each further panel shows another score.
     """
     against = shown_against(summary)
     judged, compared = judged_rows(summary, against), summary.comparisons[against]
@@ -138,7 +139,7 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Chart]:
 def similarity(results: Results, summary: Summary) -> Iterator[Chart]:
     """Draws the answers against the labels, for each task whose answers are scores.
 
-    A panel is for the study's reference recipe and one for its best recipe, each with the first seed.
+    One panel shows the study's reference recipe, and another shows the best recipe, each with its first seed.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

@@ -174,7 +174,10 @@ def _curves(panel: Curves) -> Markup:
 
 
 def _ends(panel: Curves) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Returns the ends of the horizontal and of the vertical axis. With a diagonal, both axes are the same."""
+    """Returns two pairs: the lowest and the highest value on the horizontal axis, and the same for the vertical axis.
+
+    If the panel has a diagonal, the two pairs are equal.
+    """
     xs = [float(x) for curve in panel.curves for x in curve.x_P]
     ys = [float(y) for curve in panel.curves for y in curve.y_P]
     if panel.diagonal:

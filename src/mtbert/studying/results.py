@@ -216,8 +216,8 @@ def read_run(run: Path) -> Results:
 def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
     """Returns the number of optimizer steps in a complete run of ``recipe``.
 
-    This number depends on how many train rows each table has. If a table belongs to a single task and ``dev`` has the
-    task, ``dev[task].train`` is the number of train rows. All other tables are read, and their train rows are counted.
+    This number depends on how many train rows each table has. ``dev`` holds the number of train rows for tables that
+    belong to a single task. Any other table is read, and its train rows are counted.
     """
     sizes = {
         table: dev[table].train

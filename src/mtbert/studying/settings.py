@@ -53,10 +53,10 @@ class Printed(Settings):
         return "" if score is None else f"{score:.{self.digits}f}"
 
     def contradicted(self, scores: PrintedScores) -> float | None:
-        """Returns the overall score that follows from the task scores, if it contradicts ``scores["overall"]``.
+        """Returns the right overall score if ``scores["overall"]`` is wrong, otherwise None.
 
-        Returns None if the two differ by no more than rounding, if there is no overall score, or if there are scores of
-        fewer than two tasks.
+        The right overall score is computed from the scores of the tasks. A difference that rounding explains is not an
+        error. Nothing is checked if there is no overall score, or if there are scores of fewer than two tasks.
         """
         parts = ((key.rpartition("."), score) for key, score in scores.items() if key != OVERALL)
         by_task = {task: (metric, score) for (task, _, metric), score in parts}

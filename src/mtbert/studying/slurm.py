@@ -23,7 +23,7 @@ TIMEOUTS = 1000  # how often a job is queued again because its time was up
 
 @dataclass(frozen=True)
 class StudyJob:
-    """The work of a job: it trains runs of a study beside the other jobs, until none is left that nobody trains.
+    """The work of one of several Slurm jobs: to train a study's runs until each run has ended or another job trains it.
 
     Attributes:
         study: The name of a shipped study, or the absolute path of a study's file.

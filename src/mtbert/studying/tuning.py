@@ -5,7 +5,8 @@ or ``storage.json`` (where the storage is), ``trials/NUMBER/`` (``log.txt``, and
 ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe NAME with the settings of the best trial).
 
 If the storage is a database with a URL, any number of commands that see the folder share the trials. A command locks
-the folder of a trial while it trains it, so a trial that nobody trains is one that was interrupted.
+the folder of a trial while the trial is trained. A trial that has not ended, but whose folder is not locked, was
+interrupted.
 """
 
 import json

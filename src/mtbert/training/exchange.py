@@ -92,10 +92,10 @@ class Exchange:
         return Sums(theirs, told.rest.losses, told.rest.tokens)
 
     def _trade_numbers(self, flat: Sequence[Tensor], partner: int, size: int) -> Tensor:
-        """Returns the ``size`` numbers that the process ``partner`` gives in exchange for all those in ``flat``.
+        """Sends ``flat`` to the process ``partner``, and returns the ``size`` numbers that ``partner`` sends back.
 
-        The result may lie in the partner's memory. The partner does not overwrite it before it has got this process's
-        next outline.
+        The result may lie in memory that ``partner`` writes to. ``partner`` does not overwrite the result before this
+        process begins its next exchange with ``partner``.
         """
         own = sum(map(len, flat))
         windows = self._windows_of(partner, max(own, size))

@@ -58,9 +58,10 @@ def _beat(processes: Connected, ended: Event, heard: list[int]) -> None:
 
 
 def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable[[str], str]) -> None:
-    """Ends this process if another process in ``heard`` has not counted on for too long.
+    """Ends this process if another process has missed too many heartbeats in a row.
 
-    Time is counted in waits of this process, so a machine that was suspended ends no process.
+    ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
+    count.
     """
     before, missed = list(heard), [0] * processes.size
     while not ended.wait(EVERY):

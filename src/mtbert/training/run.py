@@ -195,9 +195,10 @@ class Run:
         return [(data, examples) for data, examples in found if len(examples)]
 
     def _differentiate(self, drawn: Sequence[TaskRows], tally: Tally) -> dict[str, float]:
-        """Stores the gradient of a step as ``grad`` of the trained parameters, and its losses in ``tally``.
+        """Stores the gradient of a step as ``grad`` of the trained parameters, and the losses of the step in ``tally``.
 
-        If the run reads the gradients of tasks, they are combined with :meth:`_balance`, whose result is returned.
+        If the recipe needs a separate gradient for each task, :meth:`_balance` combines these gradients and computes
+        diagnostics. In this case, returns the diagnostics, otherwise an empty dict.
         """
         apart = [data.task.name for data, _ in drawn] if self.recipe.train.read_gradients else []
         try:

@@ -19,7 +19,7 @@ BYTES = 4  # of a number
 
 @dataclass(frozen=True)
 class Windows:
-    """Two flat float32 tensors. This process writes ``mine`` for the other one, which reads it as ``theirs``."""
+    """Two flat float32 tensors in shared memory. This process writes ``mine``; the other process writes ``theirs``."""
 
     mine: Tensor
     theirs: Tensor

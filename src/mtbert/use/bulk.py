@@ -1,4 +1,4 @@
-"""The command ``predict`` for any number of files: their answers in a folder of parts, made by one or many commands."""
+"""The command ``predict`` for any number of files. Answers are written in parts, which several commands can share."""
 
 import glob
 import os
@@ -229,7 +229,7 @@ def _check_folder(folder: Path, home: Path, reads: dict[Path, str]) -> None:
 def _columns(found: Sequence[InputFile], wanted: Sequence[str]) -> tuple[str, ...]:
     """Returns the columns of the first file, after checking that all other files can be read and have the same columns.
 
-    JSON lines may have other columns, because every object names its own.
+    JSON lines files need not have the same columns, because each line names its own columns.
     """
     first = found[0]
     with streams.opened_stream(first.name, first.path, wanted) as stream:

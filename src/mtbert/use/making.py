@@ -77,9 +77,10 @@ class Maker:
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:
-        """Returns the numbers of the parts that are in the share and not finished, for :meth:`make` one by one.
+        """Returns the numbers of the parts of a file that this command has yet to make with :meth:`make`.
 
-        The number of parts of a text file is only known at its end, so all of them are one item: None.
+        For a Parquet file, the number of parts is known in advance. For any other file, the number is known only after
+        the file has been read, so a single None stands for all parts.
         """
         found = self.parts.finished(given)
         if given.suffix != ".parquet":

@@ -69,9 +69,13 @@ def check_output(option: str, name: str, known: Sequence[str], model: Path, read
 
 
 def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str]) -> None:
-    """Checks that a file may be written at the path ``real``. Error messages begin with ``shown``.
+    """Checks that ``predict`` may write an output file.
 
-    ``model`` and ``reads`` are those of :func:`check_output`.
+    Args:
+        shown: The beginning of every error message, which names the file.
+        real: The path of the file, with symbolic links resolved.
+        model: The folder of the run or model that predicts.
+        reads: Files and folders that must not be overwritten, each with a phrase that says what it is.
 
     Raises:
         ValueError: If the file must not be overwritten, or lies in a folder that mtbert keeps.

@@ -103,7 +103,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Filled:
-    """The number of rows in a part, whether it is the last of its file, and the rows without an answer by task."""
+    """Facts about one part: its number of rows, whether it is the last part of its input file, and unanswered rows.
+
+    ``without`` maps the name of each task to the number of rows that the task has not answered.
+    """
 
     rows: int
     last: bool
@@ -195,7 +198,9 @@ class PartFolder:
         write_settings(file, record)
 
     def begin(self, job: Job) -> None:
-        """Makes the folder and its job, or checks that it is the folder of this job.
+        """Makes the output folder and records ``job`` in it, or checks that the existing folder is for the same job.
+
+        A job is the model, the tasks and the options with which all parts in a folder are made.
 
         Raises:
             ValueError: If the folder holds the parts of another job, or anything else.

@@ -84,7 +84,11 @@ class Scorer:
         return [*text_columns(self.recipe, self.tasks), *([self._id] if self._id is not None else [])]
 
     def output_columns(self, columns: Sequence[str]) -> list[str]:
-        """Returns the columns of the output for a file with ``columns``, except those of answers."""
+        """Returns the names of the output's columns, without those of the answers.
+
+        These are ``columns``, the columns of the input. If the recipe names an id column that the input lacks, the id
+        column is added in front.
+        """
         return [*([self.numbered] if self.numbered is not None else []), *columns]
 
     def score(self, block: Block) -> ScoredBlock:

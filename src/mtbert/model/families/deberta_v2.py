@@ -35,7 +35,7 @@ OTHER = "Choose another DeBERTa-v2 or v3."
 
 
 def _joined(value: Any) -> Any:
-    """Returns a text such as ``p2c|c2p``, or a list of its parts, as ``c2p|p2c``. Returns any other value unchanged."""
+    """Returns ``p2c|c2p`` or the list ``[p2c, c2p]`` as ``c2p|p2c``, with sorted parts. Other values stay unchanged."""
     parts = [part.strip() for part in value.lower().split("|")] if isinstance(value, str) else value
     return "|".join(sorted(parts)) if isinstance(parts, list) and all(isinstance(p, str) for p in parts) else value
 

@@ -63,11 +63,11 @@ class GraphEngine:
             self._sessions |= dict.fromkeys(graph.tasks, session)
 
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> dict[str, tuple[Tensor, ...]]:
-        """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
+        """Returns a dict from task name to a tuple of tensors, each in the order of the task's examples.
 
-        The vectors are those that the task's head reads. They are in one tensor or, if the texts of an example are
-        encoded separately, in one tensor for each text. All tensors are in the order of the examples. Data sets that
-        share their tokens are encoded once.
+        The first tensor holds the raw predictions. If ``vectors`` is true, the other tensors hold the vectors that the
+        task's head reads, if any: one tensor or, if the texts of an example are encoded separately, one for each text.
+        If several tasks of one graph share a token sequence, the sequence is encoded once.
         """
         found: dict[str, tuple[Tensor, ...]] = {}
         for one in data:  # tasks that share tokens may still be in two graphs, one of which has candidates

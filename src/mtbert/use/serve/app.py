@@ -1,4 +1,4 @@
-"""The web application of the server. It connects the model, the queue, the routes and the gate."""
+"""The web application of the server. It connects the model, the queue, the routes, and the limits on requests."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
