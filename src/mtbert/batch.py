@@ -176,7 +176,7 @@ class Dataset:
         return len(examples) if words is None else int((words.values >= 0).sum())
 
     def amount(self, examples: Rows) -> float:
-        """Returns how much ``examples`` count: the sum of their weights, or their labels if they have no weights."""
+        """Returns the sum of the weights of ``examples`` or, if there are no weights, the number of their labels."""
         weights = self.examples.weights
         return self.labels_in(examples) if weights is None else float(weights[examples].sum())
 

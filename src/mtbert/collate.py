@@ -76,7 +76,8 @@ def share_rows(parts: Iterable[TaskRows], apart: Callable[[str], bool] = lambda 
 def _union(lists: Sequence[Rows]) -> tuple[Rows, tuple[Rows, ...]]:
     """Returns a pair: the union of ``lists`` and, for each list, the indices of its elements in the union.
 
-    It is a union of multisets: it repeats an element as often as the list that repeats the element most does.
+    A list may contain an element several times. The union then contains the element as many times as the list that
+    has the most copies of the element.
     """
     first = lists[0]
     if all(np.array_equal(first, other) for other in lists[1:]):

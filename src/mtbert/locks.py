@@ -171,7 +171,10 @@ class Presence:
         self._file, self._descriptor = file, descriptor
 
     def only(self) -> bool:
-        """Takes the lock for this process alone and returns True. If others hold it, releases it: False."""
+        """Tries to take the lock for this process alone, and returns whether it succeeded.
+
+        If another process holds the lock, this process gives up the lock, even one that it shared with others.
+        """
         try:
             with files.naming(self._file):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,12 @@ from mtbert.messages import clean
 
 @dataclass(frozen=True)
 class PartShare:
-    """The share ``number`` of ``of`` equal shares of numbered items, counted from 0. ``PartShare()`` is all of them."""
+    """One of several equal shares of a list of items. ``PartShare()`` has all items.
+
+    Attributes:
+        number: The index of this share, counted from 0.
+        of: The number of shares.
+    """
 
     number: int = 0
     of: int = 1

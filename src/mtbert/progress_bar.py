@@ -104,7 +104,7 @@ def followed(console: Console) -> Iterator[None]:
 
 @contextmanager
 def progress_of(what: str, total: int | None = None, unit: str = "row") -> Iterator[Tick]:
-    """Returns a context manager that shows how far some work has got, if a command follows it (:func:`followed`).
+    """Returns a context manager that shows the progress of some work. Outside of :func:`followed`, it shows nothing.
 
     Args:
         what: The work, such as ``tokenising``.
@@ -112,8 +112,8 @@ def progress_of(what: str, total: int | None = None, unit: str = "row") -> Itera
         unit: The noun for one unit.
 
     Returns:
-        A context manager, which gives a function. It is called with the number of units that were done since the last
-        call. If more work of this kind begins inside it, only the outer work is shown.
+        A context manager that yields a function. The caller gives this function the number of units that were done
+        since the last call. If other work begins inside the ``with`` block, only the outer work is shown.
     """
     console = _follower.get()
     if console is None:

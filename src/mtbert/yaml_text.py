@@ -44,8 +44,8 @@ def read_yaml(file: Path, what: str, key: str) -> dict[str, Any]:
     Args:
         file: The path of a recipe or study.
         what: The kind of file, ``recipe`` or ``study``, for messages.
-        key: A key of a file of this kind, such as ``tasks``. The error for a file without a mapping gives it as an
-            example.
+        key: A key of files of this kind, such as ``tasks``. If the file holds no mapping, the message shows this key as
+            an example.
 
     Raises:
         ValueError: If the file cannot be read, is too large, or does not contain a YAML mapping in UTF-8. The message

@@ -77,9 +77,9 @@ class AnswerType:
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 
     def with_labels(self, soft: SoftKind | None) -> AnswerType:
-        """Returns the variant of this answer type that reads soft labels.
+        """Returns the variant of this answer type that reads labels of the kind ``soft``: votes or shares.
 
-        If ``soft`` is None, or if there is no variant, this answer type is returned.
+        If ``soft`` is None, or if there is no such variant, returns this answer type.
         """
         return self if soft is None or self.soft is None else self.soft
 

@@ -36,7 +36,7 @@ class SeenColumn:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """A count for each text, by the text. There are no counts if any cell is not a text."""
+        """How often each text occurs in the cells. The counter is empty if a cell is neither empty nor a text."""
         texts = [cell for cell in self.filled if isinstance(cell, str)]
         return Counter(texts) if len(texts) == len(self.filled) else Counter()
 
@@ -98,7 +98,7 @@ class SeenColumn:
         return self.name.strip().lower() in ANY_LABEL
 
     def told(self) -> str:
-        """Returns what the cells hold, for a comment: ``5 whole numbers, 1 to 5``, or ``2 values, 'no' and 'yes'``.
+        """Returns the different values in short form: ``5 whole numbers, 1 to 5``, or ``2 values, 'no' and 'yes'``.
 
         >>> SeenColumn("stars", ["1", "5", "2", "5"]).told()
         '3 whole numbers, 1 to 5'

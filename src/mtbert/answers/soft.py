@@ -274,7 +274,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each row whether its sum is 1 within :data:`NEAR_ONE`; close cases are false, for a second check."""
+    """Returns for each row whether its sum is close to 1. The caller checks the rows with False once more."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found

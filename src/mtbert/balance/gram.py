@@ -106,9 +106,9 @@ def _weighted_sum(parts: Sequence[Tensor | None], weights: Sequence[float]) -> T
 
 
 def _applied(part: Tensor, weight: float) -> tuple[Tensor, float]:
-    """Returns a tensor and a factor; their product is ``part * weight``. float32 can hold the factor.
+    """Returns ``part`` and ``weight``, rescaled so that float32 can hold the weight. Their product does not change.
 
-    The absolute value of the factor is from 2**-100 to 2**100, or 0.
+    The rescaled weight is 0, or its absolute value is from 2**-100 to 2**100.
     """
     while weight and not 1 / FACTOR <= abs(weight) <= FACTOR:
         power = FACTOR if abs(weight) > 1 else 1 / FACTOR

@@ -1,6 +1,6 @@
 """Special and added tokens: reading them from the JSON files of a model folder, and adding them to a tokenizer.
 
-A token is found in a text as it is given, before any character is replaced.
+The tokenizer searches the original text for these tokens, before it replaces any character of the text.
 """
 
 import os
@@ -66,10 +66,10 @@ class FolderTokens:
     """The special and added tokens in the JSON files of a folder.
 
     Attributes:
-        roles: A dict from a role's key in the files to the token.
-        others: Further special tokens.
-        numbered: Tokens with the ids that ``file`` gives them, in order of ids.
-        file: The file with the ids.
+        roles: A dict from a key in the files, such as ``cls_token``, to the special token with this role.
+        others: Special tokens without a role.
+        numbered: A pair (id, token) for each token whose id is in ``file``, in order of ids.
+        file: The file that gives the ids.
     """
 
     roles: Mapping[str, _Added]

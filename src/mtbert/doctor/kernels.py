@@ -116,7 +116,7 @@ def _timing(precision: str, passes: Passes, exact: Passes, device: "torch.device
 
 
 def _seconds(one: Callable[[], object], device: "torch.device") -> float:
-    """Returns the shortest time of three passes after a first one, in seconds."""
+    """Calls ``one`` four times, and returns the shortest time of the last three calls, in seconds."""
     times = []
     for _ in range(4):
         start = time.perf_counter()
@@ -128,7 +128,10 @@ def _seconds(one: Callable[[], object], device: "torch.device") -> float:
 
 
 def _asked(name: str) -> tuple[list[PassTiming] | None, str]:
-    """Returns the times that another process measures on the device ``name``, or None and the reason of its failure."""
+    """Measures forward and backward passes on the device ``name``, in another process.
+
+    Returns the times and an empty text. If the measurement fails, returns None and the reason.
+    """
     try:
         done = subprocess.run(
             [sys.executable, "-m", "mtbert.doctor.kernels", name], capture_output=True, text=True, timeout=MOST_SECONDS

@@ -121,7 +121,7 @@ def gpu() -> list[Finding]:
 
 
 def usable_cores() -> int:
-    """Returns the number of cores that this process may use: those it is bound to, or less by a container's limit."""
+    """Returns the number of cores that this process may use. CPU affinity or a container can limit this number."""
     bound = getattr(os, "sched_getaffinity", None)
     cores = len(bound(0)) if bound else os.cpu_count() or 1
     quota = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us").split()

@@ -31,7 +31,7 @@ class TaskGuess:
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """The settings that the type needs for these columns."""
+        """The settings that the answer type of the task needs, such as ``labels``."""
         return self.suits.settings
 
 

@@ -40,7 +40,7 @@ class GivenFile:
 
 @dataclass(frozen=True)
 class SeenFile:
-    """The columns of a file. ``rows`` is the number of rows that were read; ``whole``, whether these are all."""
+    """A file and its columns. ``rows`` rows of the file were read; ``whole`` says whether these are all its rows."""
 
     place: GivenFile
     columns: Sequence[SeenColumn]

@@ -41,13 +41,13 @@ class Label:
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """The columns of a file by what they are for.
+    """The columns of a file, sorted by their roles.
 
     Attributes:
         columns: All columns, in the order of the file.
-        texts: The columns of texts, in the order of the file, as are all others.
-        labels: The tasks that the columns of labels make.
-        doubtful: Further tasks, which are likely to be no task at all.
+        texts: The columns of texts, in the order of the file.
+        labels: Tasks, each with its columns of labels.
+        doubtful: Tasks from columns that can hold labels, but probably do not.
         id: The column of ids, if there is one.
         unused: The other columns, each with the reason why it is not used.
     """

@@ -154,9 +154,9 @@ class Encoder(nn.Module):
         return None if self.relative is None else distances_in(groups, apart=apart)
 
     def by_distance(self, between: Distances | None) -> ByDistance | None:
-        """Returns a row of the table of relative positions for each distance; None if ``between`` is None.
+        """Returns the rows of the table of relative positions for the distances in ``between``.
 
-        All layers read these rows.
+        All layers read these rows. Returns None if the encoder has no such table, or if ``between`` is None.
         """
         if self.relative is None or between is None:
             return None

@@ -1,6 +1,7 @@
-"""The output of attention, from queries, keys and values: a mean of the values, weighted by the softmax of scores.
+"""The output of attention: for each query, a mean of the values, weighted by the softmax of the query's scores.
 
-Scores are products of queries and keys, or a function of a layer computes them.
+A query has a score for each key: the scaled product of query and key, or a number from another function
+(:attr:`Mix.scores`).
 
 Dimension key: R rows, one for each sequence and head, Q queries, L keys, E width of a head.
 """
@@ -65,8 +66,9 @@ class Mix:
     def long(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         """Returns the output as :meth:`__call__` does, but memory grows only linearly with the number of keys.
 
-        The arguments are the same; ``hidden`` is the same for all queries, and ``scores`` must be None. With
-        dropout, the queries are divided into parts, and the backward pass computes the scores of each part again.
+        The arguments are those of :meth:`__call__`. The mask ``hidden`` must be the same for all queries, and the field
+        ``scores`` must be None. With dropout, the queries are divided into parts, and the backward pass computes the
+        scores of each part again.
         """
         if self.generator is None or self.dropout_rate == 0.0:
             q, k, v = (x.view(*shape, *x.shape[1:]) for x in (q, k, v))

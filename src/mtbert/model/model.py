@@ -282,7 +282,7 @@ class Model(nn.Module):
         """Yields a pair (task, output) for every task that reads the rows of the span ``name``.
 
         A span holds the batch's rows of one table. ``hidden_RD`` is the last layer's output for all tokens or, if
-        ``first_only`` is true, for the first token of each sequence. ``top`` contains that layer and the pooler.
+        ``first_only`` is true, for the first token of each sequence. The pooler is taken from ``top``.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -25,15 +25,18 @@ from mtbert.model.mix import products
 
 @dataclass(frozen=True)
 class Distances:
-    """The distances between two tokens that occur in a batch: the position of the key minus that of the query.
+    """The distances between the tokens of the sequences in a batch. A distance is a key's position minus a query's.
 
-    For sequences of at most L tokens, the distances are ``-L`` to ``L``. The distances ``-L`` and ``L`` occur in no
-    sequence, but :func:`by_key` needs them.
+    For sequences of at most L tokens, the distances are ``-L`` to ``L``. No two tokens have the distance ``-L`` or
+    ``L``, but :func:`by_key` needs both.
+
+    Usually, one list of distances serves the whole batch. The list can also be repeated, with a copy for each span. A
+    span is the part of the batch that holds the rows of one table.
 
     Attributes:
-        values_R: The distances, in ascending order.
-        zero: The index of distance 0 in ``values_R``. If the distances are repeated for each span of the batch, a dict
-            from the name of each span to the index of its distance 0.
+        values_R: The distances, in ascending order; the copies of several spans follow one another.
+        zero: The index of distance 0 in ``values_R``. If each span has a copy of the distances, a dict from the name of
+            each span to the index of distance 0 in the span's copy.
     """
 
     values_R: Tensor
@@ -41,7 +44,10 @@ class Distances:
 
     @property
     def spans(self) -> dict[str, slice]:
-        """The part of ``values_R`` that belongs to each span; empty if the distances are not repeated for each span."""
+        """A dict from each span to the slice of ``values_R`` that is the span's copy of the distances.
+
+        The dict is empty if the spans have no copies of their own.
+        """
         return _spans(self.zero)
 
 
@@ -70,7 +76,11 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
 
 def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
-    """Returns the rows of each span. The spans follow one another, and distance 0 is in the middle of each."""
+    """Returns a dict from each span to the slice with the span's copy of the distances.
+
+    ``zero`` maps each span to the index of distance 0, which is in the middle of the span's slice. The slices follow
+    one another. If ``zero`` is a single index, the spans have no copies, and the dict is empty.
+    """
     found, start = {}, 0
     if isinstance(zero, Mapping):
         for span, middle in zero.items():
@@ -81,13 +91,15 @@ def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
 
 @dataclass(frozen=True, eq=False)
 class ByDistance(ABC):
-    """The rows of an encoder's table for the distances in a batch. All layers read them in one forward pass.
+    """For each distance between two tokens of a batch, its row from the encoder's table of relative positions.
+
+    The rows are taken from the table once in a forward pass, and all layers read them.
 
     Attributes:
-        index_R: The index of each distance's row in the table.
-        rows_RW: The row of each distance.
-        zero: The index of distance 0 in ``rows_RW``. If each span has rows of its own, a dict from the name of each
-            span to the index of its distance 0.
+        index_R: For each distance, the index of its row in the table.
+        rows_RW: For each distance, its row.
+        zero: The index of distance 0 in ``rows_RW``. If each span has a copy of the distances, a dict from the name of
+            each span to the index of distance 0 in the span's copy. See :class:`Distances`.
     """
 
     index_R: Tensor
@@ -184,13 +196,13 @@ class RelativeEmbedding(nn.Module):
         self.rate = rate
 
     def rows(self, between: Distances) -> "DistanceVectors":
-        """Returns the normalised vector of each distance."""
+        """Returns the learned vector of each distance, after the LayerNorm if there is one."""
         index_R = self.row(between.values_R)
         rows_RD: Tensor = self.table(index_R)
         return DistanceVectors(index_R, rows_RD if self.norm is None else self.norm(rows_RD), between.zero, self)
 
     def dropped(self, rows: "DistanceVectors", generator: torch.Generator | None) -> Tensor:
-        """Returns the vectors after dropout, ``[R, D]``."""
+        """Returns the vectors in ``rows``, one for each distance, after dropout, ``[R, D]``."""
         if generator is None or self.rate == 0.0:
             return rows.rows_RW
         # The mask is drawn for the whole table, so that distances which share a row also share its mask.
@@ -234,7 +246,10 @@ def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tenso
 
 
 def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
-    """Returns the products of each vector in ``x``, ``[H, G, Q, E]``, and each distance's vector, ``[H, G, Q, R]``."""
+    """Returns the inner product of each vector in ``x`` with the vector of each distance, ``[H, G, Q, R]``.
+
+    The shape of ``x`` is ``[H, G, Q, E]``.
+    """
     found: Tensor = x.flatten(1, 2) @ of_distance_HRE.transpose(1, 2)
     return found.view(*x.shape[:3], -1)
 

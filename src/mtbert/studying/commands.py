@@ -125,11 +125,19 @@ def _begun(plan: Plan, out: Path, workers: int, cores: int, console: Console) ->
 def _lay_out(plan: Plan, out: Path, threads: int, here: locks.Presence) -> list[int]:
     """Writes the outline and the recipes of a study, and marks this command as present in the study's folder.
 
-    If other commands are at work there, nothing is written. ``threads`` is the number of threads of each run in a new
-    study. Returns the numbers of threads that the runs use.
+    If other commands are at work in the folder, nothing is written, because they have written these files already.
+
+    Args:
+        plan: The plan of the study.
+        out: The folder of the study.
+        threads: The number of threads of a run in a new study, if the recipe of the run gives none.
+        here: The mark of this command.
+
+    Returns:
+        All numbers of threads that occur in the runs, in ascending order.
 
     Raises:
-        ValueError: If other commands are at work there with another plan, or if a run was made with other settings.
+        ValueError: If other commands carry out another plan in the folder, or if a run was made with other settings.
     """
     file = out / results.OUTLINE_FILE
     files.settle(file)

@@ -73,7 +73,7 @@ def _difference(name: str, one: Comparison) -> Interval:
 
 
 def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the dev scores of each recipe of a study; of a single recipe, beside those of the best constant answer."""
+    """Draws the dev scores of a study's recipes. A single recipe is compared with the best constant answer."""
     alt = "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples."
     if len(summary.rows) == 1:
         ((row, scored),) = summary.rows.items()

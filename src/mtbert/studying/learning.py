@@ -11,7 +11,10 @@ Points = Sequence[tuple[float, float]]  # step and value
 
 
 def learning(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the dev scores over training, if dev was scored more than once in a run, and the training losses."""
+    """Draws a chart of dev scores and a chart of training losses, both over the steps of training.
+
+    The chart of dev scores has only tasks that a run has scored more than once.
+    """
     legend = tuple(results.runs) if len(results.runs) > 1 else ()
     panels = []
     for task, dev in results.dev.items():

@@ -54,10 +54,10 @@ class Plan:
 
     @property
     def runs(self) -> list[tuple[str, int]]:
-        """Returns a pair for every run, in the order in which the runs start: the name of its row, and its seed.
+        """The runs, in the order in which they start. Each run is a pair: the name of a row, and a seed.
 
-        All rows (the recipes that the study compares) are run with the first seed before the second seed begins, and so
-        on. An unfinished study can therefore already compare them.
+        A row is a recipe that the study compares. All rows are run with the first seed, then all with the second, and
+        so on. An unfinished study can therefore already compare its rows.
         """
         return [(name, seed) for seed in self.seeds for name in self.rows]
 

@@ -42,7 +42,10 @@ class StudyJob:
         run_study(load_study(self.study, self.changes), Path(self.out), self.workers, plain_console(), wait=False)
 
     def checkpoint(self) -> Any:
-        """Returns the same work. submitit queues it again shortly before the time of a job is up."""
+        """Returns a new job that does the same work.
+
+        submitit calls this method shortly before the time of a job is up, and then queues the new job.
+        """
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

@@ -35,9 +35,10 @@ _Look = Callable[[], tuple[list[str], bool]]  # the lines to show, and whether e
 
 
 def watch_folder(path: Path, console: Console) -> None:
-    """Shows on ``console`` how far a run or a study is. On a terminal, until it has ended or Ctrl-C is pressed.
+    """Shows on ``console`` how far a run or a study has got.
 
-    Any other output, such as a file, gets the present state once.
+    A terminal is updated until the run or study has ended, or until Ctrl-C is pressed. Any other output, such as a
+    file, gets the present state once.
 
     Raises:
         FileNotFoundError, ValueError: If the folder holds neither a run nor a study.
@@ -150,7 +151,7 @@ def run_lines(run: WatchedRun, width: int, bars: str, now: float) -> list[str]:
     """Returns the lines that show a run: its progress, its losses and its dev scores, each with a small plot.
 
     Args:
-        run: The run, after a look.
+        run: The run, whose log has been read by :meth:`WatchedRun.look`.
         width: The number of columns of the terminal.
         bars: The characters of a plot, the lowest first.
         now: The present time, in seconds since 1970.

@@ -42,7 +42,7 @@ class Exchange:
         self._windows: dict[int, Windows | None] = {}  # by the rank of the partner; None: it cannot share memory
 
     def sum(self, sums: Sums) -> Sums:
-        """Returns the sums over the shards of all processes.
+        """Adds the sums of all other processes to ``sums``, those of this process, and returns the result.
 
         In each round, two processes exchange their sums, and both add them. The rounds continue the tree of
         :func:`~mtbert.training.shards.tree_sum`, so the result does not depend on the number of processes.

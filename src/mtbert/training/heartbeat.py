@@ -22,11 +22,11 @@ MISSED = 6  # beats in a row that a process misses before the others give it up
 
 @contextmanager
 def heartbeats(processes: Processes, told: Callable[[str], str]) -> Iterator[None]:
-    """A context manager in which this process beats, and ends with code 1 if another process stops beating.
+    """A context manager that ends this process with code 1 if another process of the run no longer answers.
 
-    A process that has not begun to beat, or has left its context, counts as alive. One of the processes that end prints
-    a line, which ``told`` makes from a sentence that says which process was lost. A process that trains alone does
-    nothing.
+    Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive.
+    If several processes end, one of them prints why: the line that ``told`` returns for a sentence which names the lost
+    process. Nothing is done if the run has a single process.
     """
     if not isinstance(processes, Connected):
         yield

@@ -92,7 +92,10 @@ def tree_sum(values: Iterable[Sums]) -> Sums:
 
 @torch.no_grad()
 def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Returns the sum of two gradients, which may overwrite ``a``. The sum has no -0.0 if one of them is None."""
+    """Returns the sum of two gradients. The tensor ``a`` may be overwritten with the sum.
+
+    If one gradient is None, it counts as zeros. In the other gradient, if it is dense, -0.0 then becomes 0.0.
+    """
     if a is None or b is None:
         only = b if a is None else a
         return only if only is None or only.is_sparse else only + 0.0

@@ -73,7 +73,7 @@ class Maker:
                 number += 1
 
     def ended(self, given: InputFile) -> bool:
-        """Returns whether all parts of a file that are in the share are finished."""
+        """Returns whether the last part of a file is finished, and also all parts that this command must make."""
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:
@@ -91,7 +91,10 @@ class Maker:
         return [number for number in numbers if self.share.has(given.number + number) and number not in found]
 
     def complete(self, found: Mapping[int, PartRecord], wanted: Callable[[int], bool] = lambda _: True) -> bool:
-        """Returns whether ``found``, the finished parts of a file, are all that are ``wanted``, up to the last one."""
+        """Returns whether the last part of a file is finished, and also all earlier parts that are ``wanted``.
+
+        ``found`` holds the records of the finished parts, by part number. ``wanted`` is called with a part number.
+        """
         stop = next((number + 1 for number, record in found.items() if record.last), None)
         return stop is not None and all(number in found for number in range(stop) if wanted(number))
 

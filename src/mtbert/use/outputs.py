@@ -141,7 +141,10 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 
 def answer_names(columns: Collection[str], keys: Iterable[str]) -> dict[str, str]:
-    """Returns a dict from the name of each answer to the name of its output column, which no input column has."""
+    """Returns a dict from each of ``keys``, the names of answers, to the name of its output column.
+
+    No output column has the name of one of the input ``columns``.
+    """
     names: dict[str, str] = {}
     for key in keys:
         names[key] = free_name(key, (*columns, *names.values()))

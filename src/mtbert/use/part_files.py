@@ -76,7 +76,13 @@ class PartRecord(Settings):
 
 @dataclass(frozen=True)
 class InputFile:
-    """An input file: its path, its place below the pattern's folder, and its number in the sorted list."""
+    """An input file that matches the pattern of a job.
+
+    Attributes:
+        path: The path of the file.
+        place: The path of the file, relative to the folder with which the pattern begins.
+        number: The index of the file in the sorted list of all input files.
+    """
 
     path: Path
     place: Path
@@ -167,10 +173,10 @@ class PartFolder:
         return locks.claimed(self._records, str(self.part(given, number).relative_to(self.folder)), wait=wait)
 
     def write(self, given: InputFile, number: int, fill: Callable[[Path], Filled] | None) -> None:
-        """Makes a part and then its record, each beside its place and renamed.
+        """Writes a part and then its record, each atomically.
 
-        ``fill`` writes the part to the path that it gets. It is None if the file has no rows; then only the record is
-        made.
+        ``fill`` writes the part to the path that it gets. ``fill`` is None if the input file has no rows; then only the
+        record is written.
         """
         part = self.part(given, number)
         before = given.path.stat()

@@ -57,11 +57,12 @@ def make_all(
     """Makes the missing parts of all input files on a Ray cluster.
 
     Args:
-        plan: What the actors do.
+        plan: What the processes on the cluster need to make parts.
         maker: Knows which parts are missing.
         found: The input files.
         address: The address of the cluster, or ``local``, which starts one on this machine.
-        made: Called after each item with its number of parts and of rows, and the share of the items that is made.
+        made: Called when the cluster has made a part of a Parquet file, or all parts of a text file. Its arguments are
+            the number of these parts, the number of their rows, and the share of all work that is done.
 
     Raises:
         ValueError: If Ray is not installed, if there is no cluster at the address, or if an input file cannot be used.

@@ -117,9 +117,9 @@ class Family(Generic[C]):
         encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
         prefixes: The prefixes of weight names in a checkpoint that also contains heads of pre-training, such as
             ``bert.``. Each of them is removed when weights are read. The first one is written.
-        fixed: A function that takes an instance of the class ``config`` and returns keys that no encoder of this family
-            needs, but with which a file may describe a different encoder: a dict from the key to its only valid value.
-            A key may also be missing or null.
+        fixed: A function that takes an instance of the class ``config`` and returns a dict from keys of ``config.json``
+            to the only value that each may have. A file with another value describes an encoder of another kind, and
+            is refused. A key may also be missing or null.
         names: A dict from the name of each of our modules to a tuple with names of modules in the checkpoint. The
             weights of these checkpoint modules, concatenated, are the weights of our module. In all names, ``{}``
             stands for the index of a layer.

@@ -62,17 +62,15 @@ def layer(
     gate: Literal["first", "last"] | None = None,
     drops_intermediate: bool = False,
 ) -> EncoderLayer:
-    """Returns a new BERT layer. All layers are built in the same way, whatever their ``index``.
-
-    Other families change it by these arguments:
+    """Returns a new layer for BERT or, with other values of the optional arguments, for a similar encoder family.
 
     Args:
         c: The architecture of the encoder.
-        index: The number of the layer, counted from 0.
+        index: The number of the layer, counted from 0. The number has no effect.
         rotary: Rotary positions of queries and keys; None for none.
         bias: Whether linear layers have biases.
-        gate: The half of the wide vector that is the gate of the activation; None for an activation without a gate. The
-            linear layer before a gate has no bias.
+        gate: The half of a gated activation's input that is the gate, ``first`` or ``last``; None for an activation
+            without a gate. The linear layer before a gated activation has no bias.
         drops_intermediate: Whether there is dropout after the activation too.
     """
     activation = ACTIVATIONS[c.activation]

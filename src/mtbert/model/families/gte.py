@@ -52,7 +52,10 @@ def encoder(c: GteConfig) -> EncoderConfig:
 
 
 def fixed(c: GteConfig) -> dict[str, Any]:
-    """Returns keys of the authors' own code, each with its only valid value; others mean a different encoder."""
+    """Returns a dict from keys of ``config.json``, all optional, to the only value that each may have.
+
+    A file with another value describes an encoder that is not a GTE encoder.
+    """
     return {
         "head_dim": c.hidden_size // c.num_attention_heads,
         "layer_norm_type": "layer_norm",

@@ -63,7 +63,10 @@ def encoder(c: NomicBertConfig) -> EncoderConfig:
 
 
 def fixed(c: NomicBertConfig) -> dict[str, Any]:
-    """Returns keys of the authors' own code, each with its only valid value; others mean a different encoder."""
+    """Returns a dict from keys of ``config.json``, all optional, to the only value that each may have.
+
+    A file with another value describes an encoder that is not a NomicBERT encoder.
+    """
     return {
         "n_embd": c.hidden_size,
         "n_layer": c.num_hidden_layers,

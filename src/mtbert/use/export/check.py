@@ -143,7 +143,7 @@ def _of_vectors(model: Model, data: Dataset, name: str, theirs: Tensor) -> float
 
 @torch.no_grad()
 def _read_by_head(model: Model, data: Dataset, vectors_BTD: Tensor) -> Tensor:
-    """Returns the raw predictions that our head makes from an exported model's vectors."""
+    """Returns the raw predictions of the original model's head for vectors that the exported model made."""
     prediction: Tensor = model.head(data.task.name)(vectors_BTD.unbind(1), None)
     return prediction.float()
 

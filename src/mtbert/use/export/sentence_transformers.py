@@ -1,8 +1,9 @@
 """The export for sentence-transformers: folders that contain only modules of sentence-transformers.
 
-A task of packed pairs becomes a CrossEncoder, any other task a SentenceTransformer. If the task compares texts, its
-SentenceTransformer returns vectors, and the cosine of two vectors is the answer. If the task reads single texts, its
-SentenceTransformer has the linear layers of the task's head after the pooling, and returns logits or a score.
+A task that reads two texts in one sequence becomes a CrossEncoder. Any other task becomes a SentenceTransformer. If the
+task compares texts, its SentenceTransformer returns vectors, and the cosine of two vectors is the answer. If the task
+reads single texts, its SentenceTransformer has the linear layers of the task's head after the pooling, and returns
+logits or a score.
 
 Dimension key: B examples, C candidates, D width of the encoder, K numbers of an answer.
 """
