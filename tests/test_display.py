@@ -2,12 +2,12 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from rich.console import Console
 
-from mtbert import display
+from mtbert import progress_bar
 from mtbert.display import Display, losses_line
 from mtbert.recipe.files import load_recipe
 from mtbert.scores import score_table
@@ -60,18 +60,21 @@ def test_the_share_of_conflicts_stands_beside_the_losses(clock: Callable[[float]
         assert len(lines[1]) <= width
 
 
-def logged(monkeypatch: pytest.MonkeyPatch) -> tuple[Display, io.StringIO]:
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> Iterator[tuple[Display, io.StringIO]]:
+    """The display of a run of ten steps, and the file to which it prints all its lines."""
     file = io.StringIO()
-    monkeypatch.setattr(display, "SECONDS_BETWEEN_LINES", 0.0)
-    one = Display(Console(file=file, width=60))
-    one.begin(10, 0, epochs=2, evaluations=[5, 10], dev=100, dev_tokens=3000)
-    return one, file
+    monkeypatch.setattr(progress_bar, "SECONDS_BEFORE_LINE", 0.5)
+    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_LINES", 0.0)
+    with Display(Console(file=file, width=60)) as one:
+        one.begin(10, 0, epochs=2, evaluations=[5, 10], dev=100, dev_tokens=3000)
+        yield one, file
 
 
 def test_a_log_has_a_line_now_and_then_for_steps_and_for_scoring(
-    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+    logged: tuple[Display, io.StringIO], clock: Callable[[float], None]
 ):
-    one, file = logged(monkeypatch)
+    one, file = logged
     one.warm = True
     clock(2.0)
     one.step(1, 1, {"a.ce": 1.0}, 200)
@@ -88,9 +91,9 @@ def test_a_log_has_a_line_now_and_then_for_steps_and_for_scoring(
 
 
 def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(
-    monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+    logged: tuple[Display, io.StringIO], clock: Callable[[float], None]
 ):
-    one, file = logged(monkeypatch)
+    one, file = logged
     one.warm = True
     clock(1.0)
     one.step(1, 5, {"a.ce": 1.0}, 200)
@@ -104,18 +107,42 @@ def test_an_evaluation_that_was_timed_says_how_long_the_next_takes(
     )  # the minute does not count in the speed
 
 
-def test_lines_come_no_faster_than_every_20_seconds(clock: Callable[[float], None]):
-    file = io.StringIO()
-    one = Display(Console(file=file, width=80))
-    one.begin(100, 0, epochs=1, evaluations=[100], dev=1, dev_tokens=1)
-    for step in range(1, 51):
-        clock(1.0)
-        one.step(1, step, {"a.ce": 1.0}, 1)
-    assert [line.split()[3] for line in file.getvalue().splitlines()] == ["20/100", "40/100"]
+def test_saving_is_shown_and_its_time_counts_as_that_of_scoring(
+    logged: tuple[Display, io.StringIO], clock: Callable[[float], None]
+):
+    one, file = logged
+    one.warm = True
+    clock(2.0)
+    one.step(1, 5, {"a.ce": 1.0}, 200)
+    one.evaluating()
+    clock(6.0)
+    one.evaluated(5, {}, load_recipe("demo"), {"overall": 0.5}, best=True)
+    with one.saving():
+        clock(4.0)
+        one.bar.moved()
+    # 5 steps of 2 s, and one more evaluation of 6 s, and then 10 s.
+    assert file.getvalue().splitlines()[-1] == "saving  step 5/10  0:16 left"
+    clock(2.0)
+    one.step(1, 6, {"a.ce": 1.0}, 200)
+    assert file.getvalue().splitlines()[-1].endswith("100 tokens/s  0:18 left")
 
 
-def test_the_first_step_shows_no_time_left(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]):
-    one, file = logged(monkeypatch)
+def test_a_save_between_evaluations_counts_as_part_of_its_step(
+    logged: tuple[Display, io.StringIO], clock: Callable[[float], None]
+):
+    one, file = logged
+    one.warm, one.last_scoring = True, 0.0
+    clock(1.0)
+    one.step(1, 1, {"a.ce": 1.0}, 200)
+    with one.saving():
+        clock(2.0)
+    clock(1.0)
+    one.step(1, 2, {"a.ce": 1.0}, 200)
+    assert file.getvalue().splitlines()[-1].endswith("100 tokens/s  0:16 left")  # 8 steps of 2 s
+
+
+def test_the_first_step_shows_no_time_left(logged: tuple[Display, io.StringIO], clock: Callable[[float], None]):
+    one, file = logged
     clock(14.0)  # memory is reserved, kernels are compiled
     one.step(1, 1, {"a.ce": 1.0}, 200)
     assert one.left is None

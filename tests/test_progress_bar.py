@@ -2,6 +2,7 @@
 
 import io
 import sys
+import threading
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -10,8 +11,9 @@ import pytest
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from mtbert import progress_bar
 from mtbert.messages import plain_console
-from mtbert.progress_bar import LiveBar, bar_line, followed, progress_of
+from mtbert.progress_bar import STOPPING, LiveBar, bar_line, followed, progress_of, stopping_shown
 
 
 class Notebook:
@@ -48,20 +50,66 @@ def line() -> str:
     return "1 of 2"
 
 
-def test_a_file_gets_a_line_when_its_seconds_have_passed(clock: Callable[[float], None]):
+def test_a_file_gets_a_line_after_two_seconds_and_then_every_ten(clock: Callable[[float], None]):
     file = io.StringIO()
-    bar = LiveBar(Console(file=file), frame, line, 5.0)
+    bar = LiveBar(Console(file=file), frame, line)
     bar.start()
-    for _ in range(12):
+    printed = []
+    for second in range(1, 26):
+        before = file.getvalue()
         clock(1.0)
         bar.moved()
+        printed += [second] if file.getvalue() == before + "1 of 2\n" else []
     bar.stop()
-    assert file.getvalue() == "1 of 2\n1 of 2\n"
+    assert printed == [2, 12, 22]
+
+
+def test_a_file_gets_lines_while_the_work_is_in_one_long_call(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(progress_bar, "SECONDS_BEFORE_LINE", 0.02)
+    monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_FRAMES", 0.01)
+    file = Written()
+    with followed(Console(file=file)), progress_of("splitting"):
+        assert file.wrote.wait(10)
+    assert file.getvalue() == "splitting  0:00\n"
+
+
+@pytest.mark.parametrize("where", ["file", "terminal"])
+def test_a_signal_is_answered_at_once(where: str, clock: Callable[[float], None]):
+    file, asked = io.StringIO(), []
+    console = Console(file=file, width=80, force_terminal=where == "terminal", _environ={"TERM": "xterm"})
+    bar = LiveBar(console, frame, line)
+    with bar.shown(), stopping_shown(lambda: bool(asked)):
+        bar.moved()
+        assert STOPPING not in file.getvalue()
+        asked.append(1)
+        bar.moved()
+        if bar.live is not None:
+            bar.live.refresh()
+        assert file.getvalue().count(STOPPING) == 1
+        clock(1.0)
+        bar.moved()
+    said = file.getvalue()
+    assert where == "terminal" or said.count(STOPPING) == 1
+    bar.start()
+    bar.stop()
+    assert file.getvalue().removeprefix(said).count(STOPPING) == 0  # the signal is over
+
+
+class Written(io.StringIO):
+    """A file that says when something has been written to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wrote = threading.Event()
+
+    def flush(self) -> None:
+        if self.getvalue():
+            self.wrote.set()
 
 
 def test_a_terminal_shows_the_frame_and_prints_no_line(clock: Callable[[float], None]):
     file = io.StringIO()
-    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "xterm"}), frame, line, 0.0)
+    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "xterm"}), frame, line)
     bar.start()
     clock(1.0)
     bar.moved()
@@ -72,9 +120,9 @@ def test_a_terminal_shows_the_frame_and_prints_no_line(clock: Callable[[float], 
 
 def test_a_terminal_that_cannot_move_its_cursor_gets_lines(clock: Callable[[float], None]):
     file = io.StringIO()
-    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), frame, line, 1.0)
+    bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "dumb"}), frame, line)
     bar.start()
-    clock(1.0)
+    clock(2.0)
     bar.moved()
     bar.stop()
     assert file.getvalue() == "1 of 2\n"
@@ -84,7 +132,7 @@ def test_a_notebook_shows_one_output_that_is_replaced_and_empty_at_the_end(
     notebook: Notebook, clock: Callable[[float], None]
 ):
     file = io.StringIO()
-    bar = LiveBar(Console(file=file, force_jupyter=True), frame, line, 60.0)
+    bar = LiveBar(Console(file=file, force_jupyter=True), frame, line)
     bar.start()
     for _ in range(10):
         clock(0.125)
@@ -99,7 +147,7 @@ def test_a_quiet_console_shows_nothing_and_leaves_standard_output_alone(
     where: dict[str, bool], notebook: Notebook, clock: Callable[[float], None]
 ):
     file, out = io.StringIO(), sys.stdout
-    bar = LiveBar(Console(file=file, quiet=True, **where), frame, line, 1.0)
+    bar = LiveBar(Console(file=file, quiet=True, **where), frame, line)
     bar.start()
     assert sys.stdout is out
     clock(60.0)
@@ -144,9 +192,16 @@ def told_of_work(clock: Callable[[float], None], total: int | None, seconds: flo
 
 
 def test_a_file_gets_lines_about_long_work_with_the_time_left(clock):
-    # Shown from the first second on, then a line every five seconds.
-    assert told_of_work(clock, 3000, 1.0) == "reading a\\x1b.csv  1,800/3,000 rows  0:04 left\n"
-    assert told_of_work(clock, None, 1.0) == "reading a\\x1b.csv  1,800 rows\n"
+    assert told_of_work(clock, 3000, 1.0) == "reading a\\x1b.csv  600/3,000 rows  0:08 left\n"
+    assert told_of_work(clock, None, 1.0) == "reading a\\x1b.csv  600 rows  0:02\n"
+
+
+def test_without_a_first_piece_the_time_left_is_not_known(clock):
+    file = io.StringIO()
+    with followed(Console(file=file)), progress_of("writing", 2, "file") as tick:
+        clock(3.0)
+        tick(0)
+    assert file.getvalue() == "writing  0/2 files  -:-- left\n"
 
 
 def test_short_work_is_not_shown_at_all(clock):
@@ -172,7 +227,7 @@ def test_work_inside_of_work_is_part_of_it(clock):
         outer(1)
         clock(6.0)
         outer(1)
-    assert file.getvalue() == "outer  2/2 rows  0:00 left\n"
+    assert file.getvalue() == "outer  1/2 rows  0:18 left\n"
 
 
 def test_work_that_fails_takes_its_bar_away(clock):

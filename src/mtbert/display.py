@@ -1,7 +1,8 @@
 """The display of a run's progress: two lines that are updated in place (terminal or notebook), or plain lines."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Self
 
 from rich.console import Console, Group
@@ -12,7 +13,6 @@ from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
-SECONDS_BETWEEN_LINES = 20.0
 SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
 SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
 FORWARD = 1 / 3  # time of scoring a token, as a share of training on it; assumed until it has been measured
@@ -33,9 +33,10 @@ class Display:
         self.evaluations: Sequence[int] = ()  # the steps after which dev is scored
         self.dev_tokens = self.dev = self.scored = 0  # tokens and rows of dev, and the rows scored so far
         self.scoring: float | None = None  # the time at which the current scoring of dev began; None between scorings
-        self.last_scoring: float | None = None  # seconds of the last scoring
+        self.last_scoring: float | None = None  # seconds of the last scoring, and of saving after it
+        self.is_saving = self.just_scored = False
         self.now = time.monotonic()
-        self.bar = LiveBar(console, self._frame, self._line, SECONDS_BETWEEN_LINES)
+        self.bar = LiveBar(console, self._frame, self._line)
 
     def __enter__(self) -> Self:
         self.bar.start()
@@ -72,10 +73,12 @@ class Display:
 
         ``conflicting`` is the share of the steps so far in which gradients of different tasks conflicted.
         """
-        for name, value in losses.items():
-            old = self.losses.get(name, value)
-            self.losses[name] = old + SMOOTHING * (value - old)
-        self.epoch, self.done, self.conflicting = epoch, step, conflicting
+        old = {name: self.losses.get(name, value) for name, value in losses.items()}
+        # A new dict, because the thread that draws the bar may be reading the old one.
+        self.losses = self.losses | {
+            name: old[name] + SMOOTHING * (value - old[name]) for name, value in losses.items()
+        }
+        self.epoch, self.done, self.conflicting, self.just_scored = epoch, step, conflicting, False
         before, self.now = self.now, time.monotonic()
         if not self.warm:  # not timed: the first step reserves memory and compiles kernels
             self.warm = True
@@ -109,11 +112,24 @@ class Display:
         if self.scoring is not None:
             self.last_scoring = self.now - self.scoring
             self.scoring = None
+            self.just_scored = True
         parts = [f"{name} {s.metrics[recipe.tasks[name].metric]:.4f}" for name, s in scores.items()]
         mark = "  best so far" if best else ""
         self.console.print(
             f"step {step}  dev: {'  '.join(parts)}  overall {aggregates['overall']:.4f}{mark}", soft_wrap=True
         )
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """A context manager in which the run is shown as being saved."""
+        begun, self.is_saving = time.monotonic(), True
+        try:
+            yield
+        finally:
+            self.is_saving = False
+            if self.just_scored and self.last_scoring is not None:  # other saves count as a part of their step
+                self.now = time.monotonic()
+                self.last_scoring += self.now - begun
 
     @property
     def left(self) -> float | None:
@@ -132,6 +148,8 @@ class Display:
     def _line(self) -> str:
         if self.scoring is not None:
             line = f"scoring dev  {self.scored:,}/{self.dev:,} rows"
+        elif self.is_saving:
+            line = f"saving  step {self.done}/{self.steps}"
         else:
             line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
             line += f"{_conflict(self.conflicting)}  {self._rate():,.0f} tokens/s"
@@ -149,7 +167,7 @@ class Display:
             count = f"{self.scored:,}/{self.dev:,}"
         else:
             first, done, total, count = (
-                f"epoch {self.epoch}/{self.epochs}",
+                "saving" if self.is_saving else f"epoch {self.epoch}/{self.epochs}",
                 self.done,
                 self.steps,
                 f"{self.done}/{self.steps}",

@@ -2,13 +2,15 @@
 
 import html
 import io
+import math
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -19,34 +21,54 @@ from mtbert.messages import clean, count
 BAR = (6, 20)  # least and most characters of the bar
 Tick = Callable[[int], None]
 SHORT_WORK = 0.5  # seconds; work that takes less is not shown
-SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread
+SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread of rich
+SECONDS_BEFORE_LINE = 2.0  # in a file, before the first plain line
+SECONDS_BETWEEN_LINES = 10.0  # in a file, between later plain lines
+STOPPING = "stopping: the state is saved first (Ctrl-C again: stop at once, save nothing)"
 
 
 class LiveBar:
     """Shows on ``console`` how far some work has got, between :meth:`start` and :meth:`stop`.
 
     On a terminal or in a notebook, the bar shows the result of ``frame``, and disappears at the end. Any other output,
-    such as a file, gets the result of ``line``, at most once every ``seconds`` seconds. A quiet console gets nothing.
+    such as a file, gets the result of ``line`` now and then. A quiet console gets nothing. A thread calls these two
+    functions, so the bar stays true while the work is in one long call. With ``after``, the bar appears only if the
+    work takes more than this number of seconds.
     """
 
     def __init__(
-        self, console: Console, frame: Callable[[], RenderableType], line: Callable[[], str], seconds: float
+        self, console: Console, frame: Callable[[], RenderableType], line: Callable[[], str], after: float = 0.0
     ) -> None:
-        self.console, self.frame, self.line, self.seconds = console, frame, line, seconds
-        self.in_notebook = console.is_jupyter and not console.quiet
+        self.console, self.frame, self.line, self.after = console, frame, line, after
+        self.in_notebook = console.is_jupyter
         on_terminal = console.is_interactive and not console.is_jupyter and not console.quiet
-        self.live = Live(console=console, get_renderable=frame, transient=True) if on_terminal else None
+        self.live = Live(console=console, get_renderable=self._frame, transient=True) if on_terminal else None
         self.output: Any = None  # the output area of the notebook
-        self.since = time.monotonic()  # time of the last frame or line
+        self.next = math.inf  # time of the next frame or line
+        self.said_stopping = False
+        self.lock = threading.Lock()  # held while something is drawn
+        self.stopped = threading.Event()
+        self.thread: threading.Thread | None = None
 
     def start(self) -> None:
         """Starts the bar. Every start must be followed by :meth:`stop`."""
-        if self.live is not None:
-            self.live.start()
-        self.since = time.monotonic()
+        if self.console.quiet:
+            return
+        first = self.after if self.live is not None else SECONDS_BETWEEN_FRAMES if self.in_notebook else None
+        self.next = time.monotonic() + (SECONDS_BEFORE_LINE if first is None else max(first, self.after))
+        self.said_stopping = False
+        self.stopped.clear()
+        self.moved()
+        self.thread = threading.Thread(target=self._keep_true, daemon=True)
+        self.thread.start()
 
     def stop(self) -> None:
         """Stops the bar. On a terminal or in a notebook, it disappears."""
+        self.stopped.set()
+        if self.thread is not None:
+            self.thread.join()
+            self.thread = None
+        self.next = math.inf
         if self.live is not None:
             self.live.stop()
         if self.output is not None:
@@ -63,15 +85,30 @@ class LiveBar:
 
     def moved(self) -> None:
         """Updates the progress bar. An update that comes too soon after the previous one is skipped."""
-        now = time.monotonic()
-        wait = SECONDS_BETWEEN_FRAMES if self.in_notebook else self.seconds
-        if self.live is not None or now - self.since < wait:
-            return
-        self.since = now
-        if self.in_notebook:
-            self._draw(self._text())
-        else:
-            self.console.print(self.line(), soft_wrap=True)
+        with self.lock:
+            now = time.monotonic()
+            if not self.said_stopping and self.live is None and self.next < math.inf and _stopping():
+                self.said_stopping = True
+                self.console.print(STOPPING, soft_wrap=True)
+            if now < self.next:
+                return
+            if self.live is not None:
+                self.next = math.inf  # a thread of rich draws from here on
+                self.live.start()
+            elif self.in_notebook:
+                self.next = now + SECONDS_BETWEEN_FRAMES
+                self._draw(self._text())
+            else:
+                self.next = now + SECONDS_BETWEEN_LINES
+                self.console.print(self.line(), soft_wrap=True)
+
+    def _keep_true(self) -> None:
+        with suppress(OSError):  # the reader of the output, such as head, has ended
+            while not self.stopped.wait(SECONDS_BETWEEN_FRAMES):
+                self.moved()
+
+    def _frame(self) -> RenderableType:
+        return Group(self.frame(), Text(STOPPING, no_wrap=True)) if _stopping() else self.frame()
 
     def _text(self) -> str:
         file = io.StringIO()
@@ -87,6 +124,23 @@ class LiveBar:
             self.output = display(content, display_id=True)
         else:
             self.output.update(content)
+
+
+_askers: list[Callable[[], bool]] = []  # each says whether a signal has asked the work to stop
+
+
+@contextmanager
+def stopping_shown(asked: Callable[[], bool]) -> Iterator[None]:
+    """Returns a context manager in which every bar says that the work is stopping, once ``asked()`` is true."""
+    _askers.append(asked)
+    try:
+        yield
+    finally:
+        _askers.remove(asked)
+
+
+def _stopping() -> bool:
+    return any(asked() for asked in _askers)
 
 
 _follower: ContextVar[Console | None] = ContextVar("_follower", default=None)
@@ -106,6 +160,8 @@ def followed(console: Console) -> Iterator[None]:
 def progress_of(what: str, total: int | None = None, unit: str = "row") -> Iterator[Tick]:
     """Returns a context manager that shows the progress of some work. Outside of :func:`followed`, it shows nothing.
 
+    Work that takes less than :data:`SHORT_WORK` seconds is not shown.
+
     Args:
         what: The work, such as ``tokenising``.
         total: The number of units in the work; None if it is not known.
@@ -113,51 +169,41 @@ def progress_of(what: str, total: int | None = None, unit: str = "row") -> Itera
 
     Returns:
         A context manager that yields a function. The caller gives this function the number of units that were done
-        since the last call. If other work begins inside the ``with`` block, only the outer work is shown.
+        since the last call. Work that counts nothing need not call it. If other work begins inside the ``with`` block,
+        only the outer work is shown.
     """
     console = _follower.get()
     if console is None:
         yield lambda _: None
         return
-    shown = _Work(console, clean(what), total, unit)
+    work = _Work(console, clean(what), total, unit)
     before = _follower.set(None)
     try:
-        yield shown.tick
+        with work.bar.shown():
+            yield work.tick
     finally:
         _follower.reset(before)
-        shown.stop()
 
 
 class _Work:
-    """The progress of one piece of work, which appears once the work has taken :data:`SHORT_WORK` seconds."""
-
-    BETWEEN = 5.0  # seconds between two plain lines
+    """The progress of one piece of work."""
 
     def __init__(self, console: Console, what: str, total: int | None, unit: str) -> None:
         self.console, self.what, self.total, self.unit = console, what, total, unit
         self.done = 0
         self.begun = time.monotonic()
-        self.running = False
-        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
+        self.bar = LiveBar(console, self._frame, self._line, SHORT_WORK)
 
     def tick(self, units: int) -> None:
         """Adds ``units`` to the number of units that are done."""
         self.done += units
-        if not self.running and time.monotonic() - self.begun >= SHORT_WORK:
-            self.running = True
-            self.bar.start()
-        if self.running:
-            self.bar.moved()
-
-    def stop(self) -> None:
-        """Removes the bar."""
-        if self.running:
-            self.bar.stop()
+        self.bar.moved()
 
     def _cells(self) -> list[str]:
+        passed = time.monotonic() - self.begun
         if self.total is None:
-            return [count(self.done, self.unit)]
-        left = (time.monotonic() - self.begun) / max(self.done, 1) * (self.total - self.done)
+            return [*([count(self.done, self.unit)] if self.done else []), clock(passed)]
+        left = passed / self.done * (self.total - self.done) if self.done else None
         return [f"{self.done:,}/{count(self.total, self.unit)}", f"{clock(left)} left"]
 
     def _line(self) -> str:

@@ -175,7 +175,6 @@ def _room(running: Sequence[subprocess.Popen[bytes]]) -> bool:
 class _Shown:
     """Shows which runs are in progress, and how much time is left."""
 
-    BETWEEN = 60.0  # seconds between lines
     LOOK = 1.0  # seconds between looks at the logs of the runs
 
     def __init__(self, console: Console, places: Mapping[str, RunPlace], begun: dict[str, float]) -> None:
@@ -183,7 +182,7 @@ class _Shown:
         self.done = dict.fromkeys(places.keys() - begun.keys(), 1.0) | begun
         self.since = self.looked = time.monotonic()
         self.running: list[str] = []
-        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
+        self.bar = LiveBar(console, self._frame, self._line)
 
     def __enter__(self) -> "_Shown":
         self.bar.start()

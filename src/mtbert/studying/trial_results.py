@@ -59,14 +59,12 @@ def best_trials(ended: list["optuna.trial.FrozenTrial"], base: Recipe) -> Table:
 class TrialBar:
     """Shows the progress of the trials, and prints a line whenever a trial ends."""
 
-    BETWEEN = 60.0  # seconds between lines
-
     def __init__(self, console: Console, trials: int) -> None:
         self.console, self.trials = console, trials
         self.number = 0
         self.done = 0.0  # trials
         self.begun: tuple[float, float] | None = None  # the time of this call's first trial, and trials done then
-        self.bar = LiveBar(console, self._frame, self._line, self.BETWEEN)
+        self.bar = LiveBar(console, self._frame, self._line)
 
     def __enter__(self) -> Self:
         self.bar.start()

@@ -122,11 +122,13 @@ def fit(
                     }
                     log.evaluation(run.done, scores, aggregates)
                     display.evaluated(run.done, scores, run.recipe, aggregates, best=run.improved)
-                    if run.improved and processes.first:
-                        files.write_folder(out / "best", save)
-                    save_last()
+                    with display.saving():
+                        if run.improved and processes.first:
+                            files.write_folder(out / "best", save)
+                        save_last()
                 elif run.done % every == 0 and run.evaluated < run.done:  # an evaluated state is saved already
-                    save_last()
+                    with display.saving():
+                        save_last()
                 if run.over:
                     return warned
                 if stopping():
@@ -149,7 +151,8 @@ def fit(
                 )
                 display.step(step.epoch, step.step, step.losses, step.tokens, step.diagnostics.get("conflicting"))
         except Stopped:
-            save_last()
+            with display.saving():
+                save_last()
             processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
         except Lost as error:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from mtbert.progress_bar import stopping_shown
+
 SECOND_SIGNAL = 1.0  # seconds; a signal sooner than this after the first one counts as the same signal
 
 
@@ -39,7 +41,8 @@ def signals() -> Iterator[Callable[[], bool]]:
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked is not None
+        with stopping_shown(lambda: asked is not None):
+            yield lambda: asked is not None
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from mtbert import files
 from mtbert.data import streams
-from mtbert.display import SECONDS_BETWEEN_LINES
 from mtbert.files import resolved
 from mtbert.messages import clean, count, few, shown, warn
 from mtbert.part_share import PartShare
@@ -272,7 +271,7 @@ class _Progress:
         self._elsewhere: float | None = None  # the share that other processes have made
         self._start: float | None = None  # the share of all input at which this command has begun to answer
         self._since = time.monotonic()
-        self._bar = LiveBar(console, self._frame, self._line, SECONDS_BETWEEN_LINES)
+        self._bar = LiveBar(console, self._frame, self._line)
 
     def bar_shown(self) -> Any:
         """Returns a context manager that shows the bar."""
