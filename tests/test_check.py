@@ -124,7 +124,7 @@ def test_texts_shared_by_dev_and_train_cause_a_warning():
     found = measure(of(SCORES, dataset(SCORES, train), dataset(SCORES, dev)))
     assert warnings(found, 64) == [
         "sim, dev: 1 of 4 examples (25.0%) repeat a train example, so dev looks better than it is.",
-        "sim, dev: 2 of 4 examples (50.0%) have a text of a train example. A grouped split keeps them apart.",
+        "sim, dev: 2 of 4 examples (50.0%) have a text that is in train too, so scores on dev may be too good.",
     ]
 
 

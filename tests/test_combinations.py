@@ -64,7 +64,8 @@ TRAIN_VALUES: Raw = {
     "schedule": ["constant"],
 }
 PLAIN = {
-    *("name type inputs head pooling segments labels codes range train dev test dev_fraction dev_seed columns".split()),
+    *("name type inputs head pooling segments labels codes range train dev test columns".split()),
+    *("dev_fraction dev_seed dev_split".split()),
     *("losses weight batch_size metric path max_length mode rounds epochs lr betas eps weight_decay warmup".split()),
     *("table soft splitter held_out calibrate".split()),  # they change the data, and have tests of their own
     *("device threads seed evaluate_every checkpoint_every patience select".split()),

@@ -120,6 +120,11 @@ def test_rows_that_all_share_texts_cannot_be_held_out(folder: Path):
     said = "same.csv: no rows can be held out of train for thresholds or calibration, because all 20 rows share texts."
     with pytest.raises(ValueError, match=re.escape(said)):
         run_of(recipe)
+    del recipe["tasks"]["sst"]["dev"]
+    recipe["tasks"]["sst"]["dev_split"] = "rows"  # then these rows are drawn like dev
+    data = run_of(recipe).data["sst"]
+    assert data.held_out is not None
+    assert (len(data.train), len(data.held_out), len(data.dev)) == (16, 2, 2)
 
 
 # Fitting ------------------------------------------------------------------------------------------------------

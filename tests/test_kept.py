@@ -80,7 +80,7 @@ def settle_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def forbid_everything(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(formats, "opened", never)
     monkeypatch.setattr("mtbert.data.tokenizer._tokens", never)
-    monkeypatch.setattr("mtbert.splits.grouped_split", never)
+    monkeypatch.setattr("mtbert.data.draw.grouped_split", never)
     monkeypatch.setattr("mtbert.prepare.clusters", never)
 
 

@@ -33,10 +33,37 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
     assert all(side & set("abcdefgh") and side & set("ijklmnop") for side in (train, dev))
 
 
-def test_a_split_that_cannot_be_made_names_the_file(tmp_path: Path):
+TOO_GOOD = "which puts the same texts into train and dev, so scores on dev are too good."
+
+
+def test_a_split_that_cannot_be_made_names_the_file_and_the_setting_that_works(tmp_path: Path):
     write(tmp_path, "a.csv", "aaaa")
     said = message(ValueError, splits.read_split, recipe(tmp_path), "topic")
-    assert said.startswith("a.csv: a split needs two groups of examples without a common text, found 1 in 4 examples.")
+    assert said == (
+        "a.csv: dev cannot be split off. Rows that share a text must stay together, and chains of shared texts link "
+        f"all 4 rows. Name a dev file with other texts, or set tasks.topic.dev_split: rows, {TOO_GOOD}"
+    )
+    split = splits.read_split(recipe(tmp_path, dev_split="rows"), "topic")
+    assert (len(split.train), len(split.dev)) == (3, 1)
+
+
+def test_the_setting_of_a_table_is_named_by_its_table(tmp_path: Path):
+    write(tmp_path, "a.csv", "aaaa")
+    raw = recipe(tmp_path).model_dump(exclude_none=True)["data"]
+    task = {"type": "classification", "inputs": "single", "table": "films"}
+    made = validate_recipe({"data": raw, "tables": {"films": {"train": "a.csv"}}, "tasks": {"topic": task}}, "r")
+    assert "set tables.films.dev_split: rows, which" in message(ValueError, splits.read_split, made, "topic")
+
+
+def test_a_dev_split_that_is_far_too_small_is_told(tmp_path: Path):
+    write(tmp_path, "a.csv", "a" * 36 + "bcde")
+    (line,) = splits.split_table(recipe(tmp_path, dev_fraction=0.5), "topic").warnings
+    assert line == (
+        "a.csv: dev has 4 of 40 rows instead of 50%, because rows that share a text stay together. Name a dev file "
+        f"with other texts, or set tasks.topic.dev_split: rows, {TOO_GOOD}"
+    )
+    assert splits.split_table(recipe(tmp_path), "topic").warnings == ()
+    assert splits.split_table(recipe(tmp_path, dev_fraction=0.5, dev_split="rows"), "topic").warnings == ()
 
 
 def test_every_file_has_a_digest_of_its_own(tmp_path: Path):

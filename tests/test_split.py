@@ -5,7 +5,7 @@ import random
 import pytest
 
 from mtbert.columns import TextColumn
-from mtbert.data.split import grouped_split
+from mtbert.data.split import Inseparable, grouped_split, split_by_rows
 
 Columns = list[TextColumn]
 
@@ -75,13 +75,27 @@ def test_each_side_keeps_the_order_and_the_seed_decides():
 
 
 def test_an_impossible_split_is_refused():
-    with pytest.raises(ValueError, match=r"found 1 in 3 examples\. Rows that share a text are one group"):
+    with pytest.raises(Inseparable, match=r"chains of shared texts link all 3 rows\.$"):
         grouped_split(pairs(("a", "b"), ("b", "c"), ("c", "A")), 0.5, 0)
-    with pytest.raises(ValueError, match="found 0 in 0 examples"):
+    with pytest.raises(Inseparable, match="all 0 rows"):
         grouped_split([TextColumn.of([])], 0.5, 0)
+    with pytest.raises(ValueError, match="needs two rows at least, found 1"):
+        split_by_rows(1, 0.5, 0)
     for fraction in (0.0, 1.0, -0.2, float("nan")):
         with pytest.raises(ValueError, match=f"between 0 and 1, found {fraction:g}"):
             grouped_split(pairs(("a",), ("b",)), fraction, 0)
+        with pytest.raises(ValueError, match=f"between 0 and 1, found {fraction:g}"):
+            split_by_rows(9, fraction, 0)
+
+
+@pytest.mark.parametrize(("rows", "fraction", "dev"), [(10, 0.3, 3), (10, 0.01, 1), (10, 0.99, 9), (2, 0.5, 1)])
+def test_a_split_by_rows_has_its_share_and_a_row_on_each_side(rows: int, fraction: float, dev: int):
+    found = [split_by_rows(rows, fraction, seed) for seed in range(20)]
+    for sides in found:
+        assert len(sides[1]) == dev
+        assert sorted([*sides[0], *sides[1]]) == list(range(rows))
+        assert all(side.tolist() == sorted(side) for side in sides)
+    assert len({tuple(side.tolist()) for _, side in found}) > 1  # the seed decides
 
 
 def test_a_text_in_any_column_ties_rows_together_and_empty_texts_tie_none():

@@ -238,7 +238,7 @@ def test_a_second_start_reads_and_tokenises_nothing(table_folder: Path, monkeypa
     monkeypatch.setattr(cache, "FEWEST", 5)
     monkeypatch.setattr(cache, "SETTLED", -(10**12))
     prepared(table_folder)
-    for place in ("mtbert.data.formats.opened", "mtbert.data.tokenizer._tokens", "mtbert.splits.grouped_split"):
+    for place in ("mtbert.data.formats.opened", "mtbert.data.tokenizer._tokens", "mtbert.data.draw.grouped_split"):
         monkeypatch.setattr(place, None)
     again = prepared(table_folder)
     for name, one in again.items():

@@ -72,16 +72,22 @@ class RunRecord(Settings):
     git_commit: str | None  # of mtbert; None if it does not run from a git checkout
     data: dict[str, str]  # SHA-256 by source
     recipe: str  # SHA-256 of the settings without data.root and train.epochs; older records include the epochs
+    leaked: dict[str, int] = Field(
+        default={}
+    )  # by task: dev examples with a text that is trained on; older versions wrote none
     sealed: bool = False  # whether last/ has digests of its files; older versions wrote none
 
 
-def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> RunRecord:
+def make_record(
+    device: torch.device, data: Mapping[str, str], recipe: str, leaked: Mapping[str, int] | None = None
+) -> RunRecord:
     """Returns the record of the current environment.
 
     Args:
         device: The device that the run computes on.
         data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
+        leaked: By task, the number of its dev examples with a text that is trained on.
     """
     return RunRecord(
         python=platform.python_version(),
@@ -94,6 +100,7 @@ def make_record(device: torch.device, data: Mapping[str, str], recipe: str) -> R
         git_commit=_commit(),
         data=dict(data),
         recipe=recipe,
+        leaked=dict(leaked or {}),
         sealed=True,
     )
 

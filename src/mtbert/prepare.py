@@ -17,6 +17,8 @@ from mtbert.columns import TextColumn, TextTuples
 from mtbert.data import cache, labels
 from mtbert.data.cache import Kept, Spool
 from mtbert.data.clusters import clusters
+from mtbert.data.draw import digests_of
+from mtbert.data.split import linking
 from mtbert.data.tokenizer import sequences
 from mtbert.data.words import as_read, finder, rewritten
 from mtbert.losses import ClassWeighted
@@ -25,7 +27,7 @@ from mtbert.ragged import all_values
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
-from mtbert.splits import TableSide, digests_of, read_test_table, rooted, split_table
+from mtbert.splits import TableSide, read_test_table, rooted, split_table
 from mtbert.task import Task
 
 
@@ -36,7 +38,8 @@ class TableFacts:
     Attributes:
         name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The texts of the train rows. A column of texts that several tasks read is here only once.
+        train: The texts of the train rows: the columns that link rows (see :func:`~mtbert.data.split.linking`). A
+            column that several tasks read is here only once.
         dev: The texts of the dev rows, in the same form.
         warnings: The warnings from reading.
         digests: A dict from the name of each source to its SHA-256.
@@ -271,11 +274,12 @@ def _prepare(recipe: Recipe, name: str, tokenizer: Tokenizer, wanted: Collection
         if each.no_duplicates or any(loss.needs.clusters for loss in each.losses):
             own = train[each.name]
             train[each.name] = replace(own, clusters=_clusters(own.examples, YES_NO in own.task.predicts.feeds))
+    linked = sorted({i for each in readers for i in linking(split.reads[each.name])})
     facts = TableFacts(
         name=name,
         shared=readers[0].table is not None,
-        train=split.train.texts,
-        dev=split.dev.texts,
+        train=tuple(split.train.texts[i] for i in linked),
+        dev=tuple(split.dev.texts[i] for i in linked),
         warnings=split.warnings,
         digests={part.name: part.digest for part in split.parts},
     )

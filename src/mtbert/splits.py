@@ -13,15 +13,15 @@ import numpy as np
 
 from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
-from mtbert.data import cache, labels, sources
-from mtbert.data.cache import Kept, Spool
+from mtbert.data import labels, sources
 from mtbert.data.cells import readable
+from mtbert.data.draw import drawn
 from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
-from mtbert.data.split import grouped_split
+from mtbert.data.split import Inseparable, far_from
 from mtbert.data.tables import Table, TableFile
 from mtbert.files import resolved, sha256
-from mtbert.messages import shown
+from mtbert.messages import count, shown
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
@@ -142,16 +142,18 @@ def split_table(recipe: Recipe, name: str) -> TableSplit:
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
     read = [_examples(own, tasks) for own in views]
-    rows = tables[0].usable
+    rows, warnings = tables[0].usable, [line for table in tables for line in table.all_warnings]
     if len(tables) == 1:
-        is_dev = np.isin(tables[0].places()[rows], _dev_rows(settings, whole))
+        places, uneven = _dev_rows(settings, whole)
+        warnings += uneven
+        is_dev = np.isin(tables[0].places()[rows], places)
         dev, rows = _side(tables[0], read[0], rows[is_dev]), rows[~is_dev]
     else:
         dev = _side(tables[1], read[1], tables[1].usable)
     held_out = None
     fitted = [each.name for each in readers if recipe.holds_out(each.name)]
     if fitted and len(rows):
-        held = _held_out(recipe.train.held_out, settings.dev_seed, tables[0], rows)
+        held = _held_out(recipe.train.held_out, settings, tables[0], rows)
         held_out, rows = _side(tables[0], read[0], rows[held]), np.delete(rows, held)
         for name in fitted:
             kept = held_out.tasks[name].examples
@@ -181,7 +183,7 @@ def split_table(recipe: Recipe, name: str) -> TableSplit:
         dev=dev,
         held_out=held_out,
         parts=tuple(part for table in tables for part in table.parts),
-        warnings=tuple(line for table in tables for line in table.all_warnings),
+        warnings=tuple(warnings),
         own_warnings={
             each.name: (
                 *(line for table in tables for line in table.left_out(i)),
@@ -290,8 +292,10 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
     return TableSide(texts, tasks)
 
 
-def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
-    """Draws the train rows that become dev. Returns the file and line of each, encoded by :meth:`SourceTable.places`.
+def _dev_rows(settings: TaskRecipe, table: SourceTable) -> tuple[Rows, tuple[str, ...]]:
+    """Draws the train rows that become dev. Returns their places, as :meth:`SourceTable.places` encodes them.
+
+    Also returns warnings about the draw.
 
     Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
     a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under
@@ -302,47 +306,34 @@ def _dev_rows(settings: TaskRecipe, table: SourceTable) -> Rows:
         table: The table, including rows that do not satisfy ``where``.
     """
     rows = table.usable if settings.table is None else np.arange(len(table))
+    owner = f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
+    repair = (
+        f"Name a dev file with other texts, or set {owner}.dev_split: rows, which puts the same texts into train and "
+        "dev, so scores on dev are too good."
+    )
     try:
-        dev = _drawn(table, rows, settings.dev_fraction, settings.dev_seed)
+        dev = drawn(table, rows, settings.dev_fraction, settings.dev_seed, settings.dev_split)
+    except Inseparable as error:
+        raise ValueError(f"{table.name}: dev cannot be split off. {error} {repair}") from None
     except ValueError as error:
         raise ValueError(f"{table.name}: {error}") from None
-    return table.places()[rows[dev]]
+    uneven = far_from(settings.dev_fraction, len(dev), len(rows))
+    warnings = (
+        f"{table.name}: dev has {len(dev):,} of {count(len(rows), 'row')} instead of {settings.dev_fraction:.0%}, "
+        f"because rows that share a text stay together. {repair}",
+    )
+    return table.places()[rows[dev]], warnings if uneven else ()
 
 
-def _held_out(share: float, seed: int, table: SourceTable, rows: Rows) -> Rows:
+def _held_out(share: float, settings: TaskRecipe, table: SourceTable, rows: Rows) -> Rows:
     """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
 
-    Held-out rows share no text with the other rows.
+    Held-out rows share no text with the other rows, unless dev is drawn row by row: then they are drawn so too.
     """
     try:
-        return _drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), seed)
-    except ValueError:
+        return drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), settings.dev_seed, settings.dev_split)
+    except Inseparable:
         raise ValueError(
             f"{table.name}: no rows can be held out of train for thresholds or calibration, because all {len(rows):,} "
             "rows share texts. Add rows with other texts, or set train.held_out: 0."
         ) from None
-
-
-def _drawn(table: SourceTable, rows: Rows, fraction: float, seed: int) -> Rows:
-    """Draws some of ``rows`` at random, with :func:`grouped_split`. Returns indices into ``rows``.
-
-    ``fraction`` is the share of the rows that is drawn. The result is kept in the cache if there are many rows.
-    """
-    texts = [taken(column, rows, len(table)) for column in table.linking]
-
-    def make(spool: Spool) -> None:
-        spool.add("dev", grouped_split(texts, fraction, seed)[1])
-
-    def check(found: Kept) -> None:
-        dev = found.array("dev", "<i8")
-        cache.check_within(dev, 0, len(rows))
-        cache.check_within(np.diff(dev), 1, len(rows))  # each row once, in order
-
-    keep = len(rows) >= cache.FEWEST
-    depends_on = [*digests_of(texts, keep), fraction, seed]
-    return cache.kept("split", depends_on, make, check, keep=keep).arrays["dev"]
-
-
-def digests_of(texts: Sequence[TextColumn], keep: bool) -> list[str]:
-    """Returns a list with the SHA-256 of each column of texts. If ``keep`` is false, the list is empty."""
-    return [column.digest() for column in texts] if keep else []

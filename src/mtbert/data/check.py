@@ -14,6 +14,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
 from mtbert.messages import few, shown, warn
 
@@ -42,28 +43,23 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
             )
         if part.conflicts.number:
             found.append(f"{where}: {part.conflicts.warning}")
+    more = overlap.texts > overlap.examples
     if overlap.examples:
         found.append(
             f"{task.name}, dev: {_of(overlap.examples, figures.dev.size)} repeat a train example, "
-            "so dev looks better than it is."
+            f"so dev looks better than it is.{'' if more else figures.data.apart}"
         )
-    if overlap.texts > overlap.examples:
-        found.append(
-            f"{task.name}, dev: {_of(overlap.texts, figures.dev.size)} have a text of a train example. "
-            "A grouped split keeps them apart."
-        )
+    if more:
+        found.append(f"{task.name}, {leak_line(overlap.texts, figures.dev.size)}{figures.data.apart}")
     return found
 
 
 def _of_table(table: TableData) -> list[str]:
     """Returns warnings about a table, one line each."""
     found = [f"table {table.name}: {line}" for line in table.warnings]
-    leaked, rows = table.leaked(), len(table.dev[0])
+    leaked = table.leaked()
     if leaked:
-        found.append(
-            f"table {table.name}, dev: {leaked:,} of {rows:,} rows ({leaked / rows:.1%}) have a text of a train row. "
-            "A grouped split keeps them apart."
-        )
+        found.append(f"table {table.name}, {leak_line(leaked, len(table.dev[0]), 'row')}{table.apart}")
     return found
 
 

@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 
 from mtbert.answers import Conflicts, Distribution
 from mtbert.batch import Dataset, Examples
-from mtbert.columns import Ints, TextColumn, hashes, numbered
+from mtbert.columns import Ints, TextColumn, numbered
+from mtbert.data.leaks import leaks
 from mtbert.data.split import linking
 from mtbert.data.tokenizer import CHUNK
 from mtbert.data.words import as_read
@@ -35,19 +36,20 @@ class Tokens:
 class TableData:
     """The texts of a table, which several tasks can read.
 
-    ``train`` holds the columns of texts of the train rows, and ``dev`` holds those of the dev rows. A column is held
-    only once, even if several tasks read it. ``warnings`` are about the table, and come from reading it.
+    ``train`` holds the columns of texts that link rows (see :func:`~mtbert.data.split.linking`) for the train rows, and
+    ``dev`` holds those for the dev rows. A column is held only once, even if several tasks read it. ``warnings`` are
+    about the table, and come from reading it. ``apart`` says how dev could be without texts of train.
     """
 
     name: str
     train: Sequence[TextColumn]
     dev: Sequence[TextColumn]
     warnings: tuple[str, ...] = ()
+    apart: str = ""
 
     def leaked(self) -> int:
         """Returns how many rows of dev have a text that is also in train. Empty texts do not count."""
-        known, empty = np.unique(np.concatenate([column.folded for column in self.train])), hashes([""])
-        return int(np.any([np.isin(c.folded, known) & (c.folded != empty) for c in self.dev], axis=0).sum())
+        return leaks(self.train, {self.name: self.dev}).get(self.name, 0)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ class TaskData:
     train and in dev. ``warnings`` are those from reading the data. ``table`` describes the table that the task reads;
     tasks of the same table share one object. ``table`` is None for a task with files of its own. ``held_out`` is the
     number of train examples that are held out to fit thresholds and calibration; ``train`` does not contain them.
+    ``apart`` says how dev could be without texts of train.
     """
 
     task: Task
@@ -69,6 +72,7 @@ class TaskData:
     warnings: tuple[str, ...] = ()
     table: TableData | None = None
     held_out: int = 0
+    apart: str = ""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,19 @@
 """Splitting rows into train and dev so that no text occurs in both."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from mtbert.columns import Ints, TextColumn, numbered
+from mtbert.messages import count
 
+SplitBy = Literal["texts", "rows"]
 _Column = TypeVar("_Column")
+
+
+class Inseparable(ValueError):
+    """Raised if no rows can be split off, because shared texts link all rows."""
 
 
 def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
@@ -32,17 +38,15 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
         seed: The seed of the draw. The same seed and texts give the same split.
 
     Raises:
-        ValueError: If ``fraction`` is not between 0 and 1, or if all rows are in one group.
+        ValueError: If ``fraction`` is not between 0 and 1.
+        Inseparable: If all rows are in one group.
     """
-    if not 0 < fraction < 1:
-        raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
+    _check_fraction(fraction)
     rows = len(texts[0])
     group_n, sizes = _groups(texts)
     if len(sizes) < 2:
-        raise ValueError(
-            f"a split needs two groups of examples without a common text, found {len(sizes)} in {rows} "
-            "examples. Rows that share a text are one group, and so are chains of such rows. Add rows with other "
-            "texts, or name a dev file."
+        raise Inseparable(
+            f"Rows that share a text must stay together, and chains of shared texts link all {count(rows, 'row')}."
         )
     target = fraction * rows
     order = np.random.default_rng(seed).permutation(len(sizes))
@@ -61,6 +65,49 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
         taken[closest] = True
     is_dev = np.isin(group_n, order[taken])
     return np.flatnonzero(~is_dev), np.flatnonzero(is_dev)
+
+
+def split_by_rows(rows: int, fraction: float, seed: int) -> tuple[Ints, Ints]:
+    """Returns the row indices of train and those of dev, each in ascending order. Each row is drawn alone.
+
+    Rows on both sides may have the same texts.
+
+    Args:
+        rows: The number of rows.
+        fraction: The share of rows that dev should get, between 0 and 1. Each side gets one row at least.
+        seed: The seed of the draw. The same seed and number of rows give the same split.
+
+    Raises:
+        ValueError: If ``fraction`` is not between 0 and 1, or if there are fewer than two rows.
+    """
+    _check_fraction(fraction)
+    if rows < 2:
+        raise ValueError(f"a split needs two rows at least, found {rows}. Add rows, or name a dev file.")
+    order = np.random.default_rng(seed).permutation(rows)
+    size = min(max(round(fraction * rows), 1), rows - 1)
+    return np.sort(order[size:]), np.sort(order[:size])
+
+
+def far_from(fraction: float, size: int, rows: int) -> bool:
+    """Returns whether ``size`` of ``rows`` is far from the wanted ``fraction``: by more than half of it, and two rows.
+
+    >>> far_from(0.1, 80, 1000), far_from(0.1, 10, 1000), far_from(0.1, 2, 5)
+    (False, True, False)
+    """
+    return abs(size - fraction * rows) > max(fraction * rows / 2, 2)
+
+
+def separable(texts: Sequence[TextColumn], fraction: float) -> bool:
+    """Returns whether :func:`grouped_split` can give dev about the wanted share of the rows."""
+    try:
+        return not far_from(fraction, len(grouped_split(texts, fraction, 0)[1]), len(texts[0]))
+    except Inseparable:
+        return False
+
+
+def _check_fraction(fraction: float) -> None:
+    if not 0 < fraction < 1:
+        raise ValueError(f"the fraction for dev must be between 0 and 1, found {fraction:g}. Give 0.1, for example.")
 
 
 def _groups(texts: Sequence[TextColumn]) -> tuple[Ints, Ints]:

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.answers.seen import SeenColumn
+from mtbert.columns import TextColumn
 from mtbert.data.cells import readable
+from mtbert.data.split import linking, separable
 from mtbert.drafting.comments import Setting, commented
 from mtbert.drafting.guessing import TableGuess, TaskGuess
 from mtbert.drafting.looking import SeenFile
@@ -17,6 +19,7 @@ from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
 SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores
 MOST_EPOCHS = 10
+DEV_FRACTION = 0.1  # of train, as recipes have it by default
 SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has LARGE_BATCH rows
 CUTS = (64, 128, 256)  # tokens that a text is cut to
 TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
@@ -90,11 +93,35 @@ def _files(table: TableGuess, folder: Path) -> Iterator[Setting]:
     yield Setting("train", _source(group.train, folder), why)
     if group.dev:
         yield Setting("dev", _source(group.dev, folder), "by its name")
+    elif _linked(table):
+        why = (
+            "chains of shared texts link nearly all rows, so the same texts are in train and dev, and scores on dev are"
+        )
+        yield Setting("dev_split", "rows", f"{why} too good. A dev file with other texts is better: dev: FILE")
     else:
         yield Setting("", why="dev: FILE  (without one, dev is a tenth of train that shares no text with the rest)")
     if group.test:
         yield Setting("test", _source(group.test, folder), "by its name; only mtbert evaluate --split test reads it")
     yield from (Setting("", why=remark) for remark in table.remarks)
+
+
+def _linked(table: TableGuess) -> bool:
+    """Returns whether shared texts link so many rows that no dev of the usual size can be split off."""
+    seen = (*table.texts, *table.other_texts, *(c for task in table.tasks for c in (*task.texts, *task.columns)))
+    by_name = {column.name: column for column in seen}
+    linked = dict.fromkeys(name for task in table.tasks for name in linking(_texts_of(task)))
+    labels = table.tasks[0].columns if len(table.tasks) == 1 else ()  # all rows of a table take part in the split
+    rows = [i for i in range(table.rows) if not labels or any(column.cells[i] is not None for column in labels)]
+    texts = [TextColumn.of(str(by_name[name].cells[i] or "") for i in rows) for name in linked]
+    return len(rows) > 1 and not separable(texts, DEV_FRACTION)
+
+
+def _texts_of(task: TaskGuess) -> Sequence[str]:
+    """Returns the names of the text columns that a task reads."""
+    named = task.settings.get("columns", {}).get("text")
+    if named is None:
+        return [text.name for text in task.texts]
+    return [named] if isinstance(named, str) else named
 
 
 def _source(files: Sequence[SeenFile], folder: Path) -> Any:

@@ -18,7 +18,17 @@ from mtbert.losses.known import LOSSES
 from mtbert.messages import count, few, shown
 from mtbert.model.settings import Lora, Pal
 from mtbert.recipe.label_columns import check_columns, with_columns
-from mtbert.recipe.tables import BatchSize, Dev, DevFraction, DevSeed, NoDuplicates, Test, check_held_out, long_label
+from mtbert.recipe.tables import (
+    BatchSize,
+    Dev,
+    DevFraction,
+    DevSeed,
+    DevSplit,
+    NoDuplicates,
+    Test,
+    check_held_out,
+    long_label,
+)
 from mtbert.settings import Settings
 from mtbert.task import Pooling, Task
 
@@ -31,6 +41,7 @@ class TaskRecipe(Task):
     test: Test = None
     dev_fraction: DevFraction = 0.1
     dev_seed: DevSeed = 0
+    dev_split: DevSplit = "texts"
     columns: Columns = Field(
         default=Columns(), validate_default=True, description="the columns of the files that hold texts and labels"
     )

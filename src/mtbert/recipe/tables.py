@@ -6,12 +6,13 @@ from typing import Annotated, Any, Self
 from pydantic import Field, field_validator, model_validator
 
 from mtbert.data.sources import Source
+from mtbert.data.split import SplitBy
 from mtbert.data.tables import Columns
 from mtbert.messages import few, near, shown
 from mtbert.settings import Settings
 
 # These settings belong to the table if a task reads one, and to the task itself if it has files of its own.
-Dev = Annotated[Source | None, Field(description="null: dev_fraction of train; rows that share a text stay together")]
+Dev = Annotated[Source | None, Field(description="null: dev_fraction of train, drawn as dev_split says")]
 Test = Annotated[
     Source | None, Field(description="read only by mtbert evaluate --split test, which scores it as dev is scored")
 ]
@@ -19,9 +20,13 @@ DevFraction = Annotated[float, Field(gt=0, lt=1, description="share of train tha
 DevSeed = Annotated[
     int, Field(ge=0, description="seed of that split; not train.seed, so that all seeds have the same dev")
 ]
+DevSplit = Annotated[
+    SplitBy,
+    Field(description="texts: rows that share a text stay together; rows: not so, and scores on dev are too good"),
+]
 BatchSize = Annotated[int, Field(gt=0, le=10**6, description="rows in a batch, over all processes and shards")]
 NoDuplicates = Annotated[bool, Field(description="no batch holds two texts that mean the same, if possible")]
-OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "batch_size", "no_duplicates")
+OF_TABLE = ("train", "dev", "test", "dev_fraction", "dev_seed", "dev_split", "batch_size", "no_duplicates")
 
 
 class TableColumns(Settings):
@@ -44,6 +49,7 @@ class TableRecipe(Settings):
     test: Test = None
     dev_fraction: DevFraction = 0.1
     dev_seed: DevSeed = 0
+    dev_split: DevSplit = "texts"
     batch_size: BatchSize = 16
     no_duplicates: NoDuplicates = False
     columns: TableColumns = Field(default=TableColumns(), description="the columns that all tasks of the table read")

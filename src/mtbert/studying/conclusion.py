@@ -127,6 +127,7 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
         said.append(f"The numbers are differences in the score of {next(iter(scores))} on dev.")
     else:
         said.append("Each recipe is judged by the score that it shares with the other recipe, on dev.")
+    said += _leaks(results)
     seeds = sorted({one.difference.seeds for _, one in judged.values()})
     least = [x for score in scores if (x := summary.detectable(against, score)) is not None]
     if least:
@@ -148,6 +149,16 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
         has = "has" if left == 1 else "have"
         said.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
     return said
+
+
+def _leaks(results: Results) -> list[str]:
+    """Returns a sentence about the tasks whose dev examples have texts of train, or no sentence if there are none."""
+    found = []
+    for name, dev in results.dev.items():
+        most = max(r.record.leaked.get(name, 0) for by_seed in results.runs.values() for r in by_seed.values())
+        if most:
+            found.append(f"{most / len(dev.examples):.1%} of the examples of {name}")
+    return [f"Scores on dev may be too good, because texts of train are in dev too: {_list(found)}."] if found else []
 
 
 def _seeds(found: Sequence[int]) -> str:
@@ -270,7 +281,7 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     headline += f"{summary.baseline[score]:.3f}."
     tasks = [name for name in scores if name in results.dev]
     doubtful = [name for name in tasks if scores[name].interval[0] <= summary.baseline[name]]
-    limits = [f"The 95% interval of {score} is {low:.3f} to {high:.3f}."]
+    limits = [*_leaks(results), f"The 95% interval of {score} is {low:.3f} to {high:.3f}."]
     if doubtful:
         limits.append(f"Not clearly better than the best constant answer: {few(doubtful)}.")
     elif len(tasks) > 1:

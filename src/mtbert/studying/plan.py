@@ -163,7 +163,7 @@ def _check_same_dev(rows: Mapping[str, PlannedRow], name: str) -> None:
                 raise ValueError(
                     f"study {name}, rows.{row}: task {clean(task)} has other dev examples than in row {other}, or "
                     "another metric. Rows can only be compared on the same examples by the same metric: give both "
-                    "rows the same dev, dev_seed, columns (those of its whole table), labels and metric."
+                    "rows the same dev, dev_seed, dev_split, columns (those of its whole table), labels and metric."
                 )
 
 
@@ -172,7 +172,7 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
     texts = None
     if task.table is not None:
         texts = frozenset(column for other in recipe.tasks_by_table()[task.table] for column in other.columns.text)
-    return task.train, task.dev_fraction, task.dev_seed, texts
+    return task.train, task.dev_fraction, task.dev_seed, task.dev_split, texts
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:

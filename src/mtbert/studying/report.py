@@ -242,7 +242,7 @@ def _difference(before: Sequence[str], after: Sequence[str]) -> str:
 
 def _environment(results: Results) -> list[tuple[str, str]]:
     record = next(iter(next(iter(results.runs.values())).values())).record
-    found = record.model_dump()
+    found = record.model_dump(exclude={"leaked"})  # said near the scores
     return [
         (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
         for name, value in found.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -10,7 +11,9 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files
 from mtbert.data.check import report_on_data
+from mtbert.data.leaks import leak_line, leaks
 from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
+from mtbert.data.split import linking, separable
 from mtbert.messages import Note, few, tell
 from mtbert.model import lora
 from mtbert.model.config import read_config
@@ -55,7 +58,16 @@ class Assembled:
             found += [Note(f"{kind} {table.name}: {line}", warning=True) for line in table.warnings]
         for name, prepared in self.data.items():
             found += [Note(f"task {name}: {line}", warning=True) for line in prepared.all_warnings(longest)]
+        for name, number in self.leaked.items():
+            found.append(Note(f"task {name}: {leak_line(number, len(self.data[name].dev))}", warning=True))
         return found
+
+    @cached_property
+    def leaked(self) -> dict[str, int]:
+        """By task, how many of its dev examples have a text that some task trains on. Tasks with none are left out."""
+        tables = {prepared.table.name: prepared.table for prepared in self.data.values()}
+        dev = {name: linking(prepared.dev.examples.texts) for name, prepared in self.data.items()}
+        return leaks([column for table in tables.values() for column in table.train], dev)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -75,8 +87,8 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     passes = made.run().plan.passes
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
     tables = {
-        d.table.name: TableData(d.table.name, d.table.train, d.table.dev, d.table.warnings)
-        for d in made.data.values()
+        d.table.name: TableData(d.table.name, d.table.train, d.table.dev, d.table.warnings, _apart(recipe, name, d))
+        for name, d in made.data.items()
         if d.table.shared
     }
     tasks = []
@@ -90,8 +102,19 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
         read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)
         batch_size = recipe.tasks[name].batch_size
         held_out = 0 if d.held_out is None else len(d.held_out)
-        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, read, table, held_out))
+        apart = _apart(recipe, name, d)
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, read, table, held_out, apart))
     return report_on_data(tasks, longest, console)
+
+
+def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
+    """Returns advice, after a space, for a task whose dev has texts of its train."""
+    settings = recipe.tasks[name]
+    if settings.dev is None:
+        return " Name a dev file with other texts." if settings.dev_split == "rows" else ""
+    if separable(data.table.train, settings.dev_fraction):
+        return " Without dev in the recipe, dev would be split off train, and share no text with it."
+    return " Name another dev file, with other texts."
 
 
 def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
