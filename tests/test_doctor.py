@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import psutil
 import pytest
 import torch
 
-from mtbert import doctor
+from mtbert import doctor, environment
 from mtbert.doctor import caches, installed, kernels, machine
 from mtbert.doctor.findings import Finding
 from mtbert.messages import plain_console
@@ -140,7 +141,7 @@ def test_the_passes_run_in_a_process_of_their_own():
 @pytest.fixture
 def cgroup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder in which a test writes the limits of a container."""
-    monkeypatch.setattr(machine, "CGROUP", tmp_path)
+    monkeypatch.setattr(environment, "CGROUP", tmp_path)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
     return tmp_path
 
@@ -161,7 +162,7 @@ def test_the_limit_of_a_container_counts_as_its_cores(cgroup: Path, limits: dict
     for name, text in limits.items():
         (cgroup / name).parent.mkdir(exist_ok=True)
         (cgroup / name).write_text(text + "\n")
-    assert machine.usable_cores() == cores
+    assert environment.usable_cores() == cores
 
 
 def test_more_threads_than_cores_are_advised_against(cgroup: Path, monkeypatch: pytest.MonkeyPatch):
@@ -176,9 +177,25 @@ def test_more_threads_than_cores_are_advised_against(cgroup: Path, monkeypatch: 
 
 
 def test_cores_that_others_use_are_told(cgroup: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
     monkeypatch.setattr(psutil, "getloadavg", lambda: (9.5, 1.0, 1.0))
     (advice,) = machine.threads()[0].advice
-    assert advice.startswith("Other programs want the cores too (load 9.5 on 8 cores)")
+    assert advice.startswith("Other programs want the cores too (load 9.5 on 8 cores), so training may be many times")
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)  # the load is that of all 64, of which we may use 8
+    assert machine.threads()[0].advice == []
+
+
+def test_times_that_were_measured_beside_other_programs_say_so(cgroup: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(kernels, "_asked", lambda name: ([timing("fp32", 0.01)], ""))
+    monkeypatch.setattr("mtbert.environment.device", lambda name: torch.device("cpu"))
+    for load, said in (
+        (8.9, "10.0 ms for a small encoder"),
+        (9.5, "the cores too (load 9.5 on 8 cores), so it may be"),
+    ):
+        monkeypatch.setattr(psutil, "getloadavg", lambda load=load: (load, 0.0, 0.0))
+        assert said in kernels.computing()[0].text
+        assert ("wanted the cores" in kernels.computing()[0].text) == (load > 9)
 
 
 def test_the_memory_of_a_container_is_its_limit(cgroup: Path):
@@ -187,7 +204,7 @@ def test_the_memory_of_a_container_is_its_limit(cgroup: Path):
     assert finding.text.startswith("1.5 GB by the container's limit, of ")
     assert finding.advice == ["Only 1.5 GB of memory is free. Close programs, or lower train.batch_size."]
     (cgroup / "memory.max").write_text("max\n")
-    assert machine.memory_limit() is None
+    assert environment.memory_limit() is None
 
 
 def test_a_processor_without_avx2_is_slow(monkeypatch: pytest.MonkeyPatch):

@@ -1,5 +1,6 @@
 """The device and precision of a run, and a record of the machine and packages that it uses."""
 
+import math
 import os
 import platform
 import subprocess
@@ -8,15 +9,20 @@ from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+import psutil
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from mtbert import json_files
+from mtbert.messages import count
 from mtbert.settings import Settings
 
 ENVIRONMENT_FILE = "environment.json"  # a folder with this file and recipe.yaml is a run
 PACKAGES = ("mtbert", "torch", "numpy", "tokenizers", "safetensors", "datasets", "pydantic", "scikit-learn", "scipy")
+
+CGROUP = Path("/sys/fs/cgroup")
+WAIT = "Wait for them, or set OMP_WAIT_POLICY=PASSIVE."  # PyTorch's threads wait by spinning, which takes cores too
 
 MOST_THREADS = 4096  # limit on a run's threads; PyTorch itself has none
 
@@ -52,6 +58,47 @@ def precision(name: str, device: torch.device) -> torch.dtype:
 def with_float64(tensor: Tensor) -> Tensor:
     """Returns ``tensor`` on a device that supports float64: copied to the CPU if it is on MPS, otherwise unchanged."""
     return tensor.cpu() if tensor.device.type == "mps" else tensor
+
+
+def usable_cores() -> int:
+    """Returns the number of cores that this process may use. CPU affinity or a container can limit this number."""
+    bound = getattr(os, "sched_getaffinity", None)
+    cores = len(bound(0)) if bound else os.cpu_count() or 1
+    quota = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us").split()
+    period = quota[1] if len(quota) > 1 else _cgroup("cpu/cpu.cfs_period_us")
+    with suppress(ValueError, IndexError, ZeroDivisionError):
+        if (share := int(quota[0]) / int(period)) > 0:
+            cores = min(cores, math.ceil(share))
+    return max(1, cores)
+
+
+def load() -> float:
+    """Returns the load average of the last minute: how many threads, of all programs, ran or wanted to run."""
+    return psutil.getloadavg()[0]
+
+
+def others_load() -> str:
+    """Returns the load in words, such as ``load 9.5 on 8 cores``, if other programs want the cores too; else ``""``.
+
+    This is meant for the start of a command, when its own threads are not yet part of the load.
+    """
+    cores = max(os.cpu_count() or 1, usable_cores())  # the load is that of the whole machine, not of a container
+    return f"load {load():.1f} on {count(cores, 'core')}" if load() > cores + 1 else ""
+
+
+def memory_limit() -> int | None:
+    """Returns the memory that a container's limit leaves to us, in bytes; None if there is no limit."""
+    with suppress(ValueError):
+        return int(_cgroup("memory.max", "memory/memory.limit_in_bytes"))
+    return None
+
+
+def _cgroup(*names: str) -> str:
+    """Returns the content of the first readable file in ``names``, or ``""``. The names are relative to ``CGROUP``."""
+    for name in names:
+        with suppress(OSError):
+            return (CGROUP / name).read_text().strip()
+    return ""
 
 
 def out_of_memory(error: BaseException) -> bool:

@@ -1,16 +1,13 @@
 """The processor, threads, memory, disk and GPU of this machine, and how much of them the container allows us to use."""
 
-import math
 import os
 import platform
 import shutil
-from contextlib import suppress
 from pathlib import Path
 
 from mtbert.doctor.findings import Finding, size_text
 from mtbert.messages import count
 
-CGROUP = Path("/sys/fs/cgroup")
 LITTLE_MEMORY = 2 * 10**9  # bytes; a run with MiniLM takes about 1.5 GB
 LITTLE_DISK = 5 * 10**9  # bytes; a run of a base-size encoder keeps about 2.5 GB in best/ and last/
 FEATURES = {"avx2": "AVX2", "avx512_f": "AVX-512", "avx512_bf16": "AVX-512 BF16", "amx_bf16": "AMX"}
@@ -35,25 +32,25 @@ def processor() -> list[Finding]:
 
 def threads() -> list[Finding]:
     """Returns the number of PyTorch's threads, and advice if there are more of them than cores that we may use."""
-    import psutil
     import torch
 
-    cores, usable, used = os.cpu_count() or 1, usable_cores(), torch.get_num_threads()
-    load = psutil.getloadavg()[0]
-    advice = []
+    from mtbert import environment
+
+    cores, usable, used = os.cpu_count() or 1, environment.usable_cores(), torch.get_num_threads()
+    busy, advice = environment.others_load(), []
     if used > usable:
         advice.append(
             f"PyTorch uses {count(used, 'thread')} on {count(usable, 'core')}, which is many times slower than "
             f"{usable}. Set train.threads: {usable} in the recipe, or OMP_NUM_THREADS={usable}."
         )
-    if load > usable + 1:
+    if busy:
         advice.append(
-            f"Other programs want the cores too (load {load:.1f} on {count(usable, 'core')}), so times vary. "
-            "Wait for them, or set OMP_WAIT_POLICY=PASSIVE."
+            f"Other programs want the cores too ({busy}), so training may be many times slower and times vary. "
+            f"{environment.WAIT}"
         )
     text = f"{used} of PyTorch on {count(usable, 'core')}"
     text += f", of {cores} that the machine has" if usable < cores else ""
-    facts = {"threads": used, "usable_cores": usable, "cores": cores, "load": round(load, 2)}
+    facts = {"threads": used, "usable_cores": usable, "cores": cores, "load": round(environment.load(), 2)}
     return [Finding("threads", text, advice, facts=facts)]
 
 
@@ -61,9 +58,11 @@ def memory() -> list[Finding]:
     """Returns the memory of the machine, or the container's limit, and how much of it is free."""
     import psutil
 
+    from mtbert import environment
+
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
-    limit = memory_limit()
+    limit = environment.memory_limit()
     text = f"{size_text(total)}, {size_text(free)} free"
     if limit is not None and limit < total:
         free = min(free, limit)
@@ -118,30 +117,3 @@ def gpu() -> list[Finding]:
         facts = {"name": name, "free": free, "total": total, "capability": version, "precision": auto}
         findings.append(Finding("gpu", text, advice, facts=facts))
     return findings
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use. CPU affinity or a container can limit this number."""
-    bound = getattr(os, "sched_getaffinity", None)
-    cores = len(bound(0)) if bound else os.cpu_count() or 1
-    quota = _cgroup("cpu.max", "cpu/cpu.cfs_quota_us").split()
-    period = quota[1] if len(quota) > 1 else _cgroup("cpu/cpu.cfs_period_us")
-    with suppress(ValueError, IndexError, ZeroDivisionError):
-        if (share := int(quota[0]) / int(period)) > 0:
-            cores = min(cores, math.ceil(share))
-    return max(1, cores)
-
-
-def memory_limit() -> int | None:
-    """Returns the memory that a container's limit leaves to us, in bytes; None if there is no limit."""
-    with suppress(ValueError):
-        return int(_cgroup("memory.max", "memory/memory.limit_in_bytes"))
-    return None
-
-
-def _cgroup(*names: str) -> str:
-    """Returns the content of the first readable file in ``names``, or ``""``. The names are relative to ``CGROUP``."""
-    for name in names:
-        with suppress(OSError):
-            return (CGROUP / name).read_text().strip()
-    return ""

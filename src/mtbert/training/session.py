@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from tokenizers import Tokenizer
 
+from mtbert import environment
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
-from mtbert.messages import Note, count, few
+from mtbert.messages import Note, count, few, warn
 from mtbert.recipe.settings import as_plain
 from mtbert.scores import Scores, score_table
 from mtbert.scoring import Evaluation
@@ -49,6 +50,11 @@ def lead(
         f"{run.plan.steps} steps ({run.recipe.train.mode}), {epochs}, on {run.device.type} "
         f"with {torch.get_num_threads()} threads, {precision}"
     )
+    if run.device.type == "cpu" and (busy := environment.others_load()):
+        warn(
+            console,
+            f"other programs want the cores too ({busy}), so training may be many times slower. {environment.WAIT}",
+        )
     for line in _class_weights(run):
         console.print(line, soft_wrap=True)
     for what, parts in (("PAL", run.model.adapters), ("own top layers", run.model.tops)):
@@ -102,10 +108,13 @@ def _size(module: torch.nn.Module) -> int:
 
 
 def _plan_table(run: Run) -> Table:
-    table = Table("task", "type", "inputs", "losses")
+    """Returns a table of what is trained. On a narrow terminal, names of tasks and losses are folded."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("task", "type", "inputs", "losses"):
+        table.add_column(heading, overflow="fold", no_wrap=heading in ("type", "inputs"))
     some = any(data.held_out is not None for data in run.data.values())
     for heading in ("train", *(["held out"] if some else []), "dev", "batch", "passes"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, data in run.data.items():
         settings = run.recipe.tasks[name]
         losses = " + ".join(loss.kind for loss in settings.losses)
