@@ -33,11 +33,38 @@ def test_a_topic_is_a_page_or_a_section_with_the_sections_below_it(said):
 
 @pytest.mark.usefixtures("pages")
 def test_a_topic_that_does_not_exist_is_one_line(mtbert):
-    assert mtbert("docs", "cat").mistake == "'cat': no such topic. Did you mean 'cats'? List them with: mtbert docs"
+    assert mtbert("docs", "scat").mistake == "'scat': no such topic. Did you mean 'cats'? List them with: mtbert docs"
     assert mtbert("docs", "cats/raws").mistake == (
         "'cats/raws': page cats has no such heading. Did you mean 'raw'? It has: cats, what-they-eat, raw, sleep."
     )
     assert mtbert("docs", "../dogs").mistake.startswith("'../dogs': no such topic.")
+
+
+FOUND = "No page is called {}. Print one of these with: mtbert docs TOPIC\n"
+
+
+@pytest.mark.usefixtures("pages")
+def test_words_are_looked_for_in_headings_and_then_in_texts(said):
+    assert said("docs", "Sleep") == FOUND.format("'Sleep'") + "cats/sleep  Sleep\n"
+    assert said("docs", "cat") == FOUND.format("'cat'") + "cats  Cats\n"
+    assert said("docs", "eat they") == FOUND.format("'eat they'") + "cats/what-they-eat  What `they` eat?\n"
+    assert said("docs", "no") == FOUND.format("'no'") + (
+        "cats/what-they-eat  What `they` eat?\ncats/raw            Raw\n"  # a comment of a code block, and a text
+    )
+    assert topics.topics_about("at") == {}  # it begins no word
+    assert topics.topics_about("?") == {}
+
+
+@pytest.mark.usefixtures("pages")
+def test_texts_with_the_most_mentions_come_first_and_the_list_is_short(tmp_path: Path):
+    sections = [f"## Nr {i}\n\n{'Bone. ' * (i % 20)}\n" for i in range(20)]
+    (tmp_path / "dogs.md").write_text("# Dogs\n\n" + "".join(sections))
+    assert list(topics.topics_about("bone"))[:2] == ["dogs/nr-19", "dogs/nr-18"]
+    assert len(topics.topics_about("bone")) == topics.MOST_FOUND
+
+
+def test_the_dev_split_is_found(said):
+    assert "recipes/the-dev-split" in said("docs", "split")
 
 
 def test_the_documents_of_this_project_are_topics(said):

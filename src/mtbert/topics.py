@@ -7,11 +7,37 @@ from pathlib import Path
 from mtbert.messages import few, near, shown
 
 PAGES = Path(__file__).parent / "docs"  # in a checkout, a link to the folder of the documents
+MOST_FOUND = 12  # most topics about some words
 
 
 def page_titles() -> dict[str, str]:
     """Returns a dict from the name of each page of mtbert's documentation to the page's title."""
     return {page.stem: next(_headings(page.read_text(encoding="utf-8")))[2] for page in sorted(PAGES.glob("*.md"))}
+
+
+def topics_about(words: str) -> dict[str, str]:
+    """Returns the topics in whose headings all ``words`` begin a word, and their headings.
+
+    If there are none, returns the topics whose texts have all words, those with the most mentions first. At most
+    ``MOST_FOUND`` topics are returned.
+    """
+    wanted = [re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in words.split()]
+    in_headings: dict[str, str] = {}
+    in_texts: dict[str, tuple[int, str]] = {}
+    for name in page_titles():
+        text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
+        sections = list(_headings(text))
+        ends = [*(place for place, _, _ in sections[1:]), len(text)]
+        for (start, level, title), end in zip(sections, ends, strict=True):
+            topic = name if level == 1 else f"{name}/{slug(title)}"
+            if wanted and all(word.search(title) for word in wanted):
+                in_headings.setdefault(topic, title)
+            mentions = [len(word.findall(text, start, end)) for word in wanted]
+            if all(mentions) and mentions:
+                in_texts.setdefault(topic, (sum(mentions), title))
+    by_mentions = sorted(in_texts.items(), key=lambda found: -found[1][0])
+    found = in_headings or {topic: title for topic, (_, title) in by_mentions}
+    return dict(list(found.items())[:MOST_FOUND])
 
 
 def topic_text(topic: str) -> str:

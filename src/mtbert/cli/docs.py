@@ -15,10 +15,16 @@ def _topics(incomplete: str) -> list[str]:
 def docs(
     topic: Annotated[
         str | None,
-        typer.Argument(metavar="TOPIC", help="A page, or PAGE/HEADING. Default: list all.", autocompletion=_topics),
+        typer.Argument(
+            metavar="TOPIC",
+            help="A page, PAGE/HEADING, or words to look for. Default: list all.",
+            autocompletion=_topics,
+        ),
     ] = None,
 ) -> None:
     """Print a page of the documents, or one of its sections; without a topic, list the pages. Needs no network.
+
+    If no page has the name, topics are listed with these words in their headings or, failing that, in their texts.
 
     Examples:
 
@@ -27,13 +33,20 @@ def docs(
       mtbert docs install
 
       mtbert docs install/is-the-machine-well
-    """
-    from mtbert.topics import page_titles, topic_text
 
-    if topic is not None:
-        typer.echo(topic_text(topic))
-        return
+      mtbert docs split
+    """
+    from mtbert.messages import shown
+    from mtbert.topics import page_titles, topic_text, topics_about
+
     titles = page_titles()
+    if topic is not None:
+        about = {} if topic.partition("/")[0] in titles else topics_about(topic)
+        if not about:
+            typer.echo(topic_text(topic))
+            return
+        titles = about
+        typer.echo(f"No page is called {shown(topic)}. Print one of these with: mtbert docs TOPIC")
     width = max(map(len, titles), default=0)
     for name, title in titles.items():
         typer.echo(f"{name:{width}}  {title}")
