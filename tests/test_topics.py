@@ -15,7 +15,7 @@ PAGE = (
 @pytest.fixture
 def pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cats.md").write_text(PAGE)
-    (tmp_path / "dogs.md").write_text("# Dogs\n")
+    (tmp_path / "dogs.md").write_text("# Dogs\n\nThey sleep.\n")
     monkeypatch.setattr(topics, "PAGES", tmp_path)
 
 
@@ -51,6 +51,7 @@ def test_words_are_looked_for_in_headings_and_then_in_texts(said):
     assert said("docs", "no") == FOUND.format("'no'") + (
         "cats/what-they-eat  What `they` eat?\ncats/raw            Raw\n"  # a comment of a code block, and a text
     )
+    assert topics.topics_about("long sleep") == {"cats/sleep": "Sleep"}  # the heading is part of the text
     assert topics.topics_about("at") == {}  # it begins no word
     assert topics.topics_about("?") == {}
 
