@@ -30,7 +30,8 @@ ONE_TASK = """\
 # Then: mtbert data check reviews.yaml; mtbert train reviews.yaml
 tasks:
   stars:
-    # 3 whole numbers, 1 to 5; or regression, for scores between; or classification, if they have no order
+    # 3 whole numbers, 1 to 5, a guess from only 12 rows with a label; or regression, for scores between; or
+    # classification, if they have no order
     type: ordinal
     inputs: single
     train: reviews.csv
@@ -61,14 +62,14 @@ tables:  # files that several tasks read
     batch_size: 16
 tasks:
   same:
-    type: binary  # 2 values, 'no' and 'yes'
+    type: binary  # 2 values, 'no' and 'yes', a guess from only 12 rows with a label
     inputs: packed  # both texts in one sequence; or separate, for a vector of each
     table: pairs
     label: same
     labels: ['no', 'yes']  # the second is the yes
   near:
-    # 4 numbers, 0 to 5, in 8 of 12 rows; or classification, if they have no order; or ordinal, if an answer
-    # is one of these numbers
+    # 4 numbers, 0 to 5, a guess from only 8 rows with a label; or classification, if they have no order; or
+    # ordinal, if an answer is one of these numbers
     type: regression
     inputs: packed  # both texts in one sequence; or separate, for a vector of each
     table: pairs
@@ -93,7 +94,7 @@ def test_the_recipe_of_one_task_is_this_text(mtbert: Mtbert):
     assert Path("reviews.yaml").read_text() == ONE_TASK
     first, second, third, *_, last = done.out.splitlines()
     assert first == "reviews.csv: 12 rows, texts in review"
-    assert second == "  task stars: ordinal (3 whole numbers, 1 to 5)"
+    assert second == "  task stars: ordinal (3 whole numbers, 1 to 5, a guess from only 12 rows with a label)"
     assert third == "wrote reviews.yaml"
     assert last == "Next: look at the guesses in reviews.yaml, then: mtbert train reviews.yaml"
     assert "stars, dev: 12 of 12 examples (100.0%) repeat a train example" in done.out  # data check has run

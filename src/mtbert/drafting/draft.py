@@ -11,8 +11,8 @@ from mtbert.drafting.by_name import groups
 from mtbert.drafting.guessing import TableGuess, guess
 from mtbert.drafting.looking import given_files, look
 from mtbert.drafting.questions import Questions
-from mtbert.drafting.writing import recipe_text
-from mtbert.messages import count, few
+from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
+from mtbert.messages import count, few, warn
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import check_data
 
@@ -42,6 +42,12 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
     tables = [guess(group, questions, taken) for group in found]
     for table in tables:
         _tell(table, console)
+    if not all_english(tables):
+        warn(
+            console,
+            "the texts do not look English, and the recipe has an English encoder. Set model.path to one for their "
+            f"language, such as {MULTILINGUAL}.",
+        )
     files.write_new(out, recipe_text(tables, out.parent, str(out)))
     console.print(f"wrote {out}", soft_wrap=True)
     check_data(load_recipe(str(out)), console)
@@ -64,4 +70,4 @@ def _tell(table: TableGuess, console: Console) -> None:
     looked = count(table.rows, "row") if whole else f"looked at the first {count(table.rows, 'row')}"
     console.print(f"{names}: {looked}, texts in {few([text.name for text in table.texts])}", soft_wrap=True)
     for task in table.tasks:
-        console.print(f"  task {task.name}: {task.type} ({task.suits.because})", soft_wrap=True)
+        console.print(f"  task {task.name}: {task.type} ({task.because})", soft_wrap=True)

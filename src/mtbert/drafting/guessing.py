@@ -12,9 +12,10 @@ from mtbert.drafting.by_name import FileGroup
 from mtbert.drafting.looking import SeenFile
 from mtbert.drafting.questions import Questions
 from mtbert.drafting.roles import FILLED, ColumnRoles, Label, is_pair, roles
-from mtbert.messages import few, shown
+from mtbert.messages import count, few, shown
 from mtbert.task import LONGEST_NAME
 
+FEW_ROWS = 20  # fewer labelled rows are too few to tell a type of answer well
 CLOSE = 0.41  # a type that suits a column less well than the best one by less than this is worth a question
 
 
@@ -33,6 +34,16 @@ class TaskGuess:
     def settings(self) -> Mapping[str, Any]:
         """The settings that the answer type of the task needs, such as ``labels``."""
         return self.suits.settings
+
+    @property
+    def because(self) -> str:
+        """Why the type was guessed, and how many rows have a label if some have none or if they are few."""
+        if not self.columns:
+            return self.suits.because
+        rows, labelled = len(self.columns[0].cells), len(self.columns[0].filled)
+        if labelled < FEW_ROWS:
+            return f"{self.suits.because}, a guess from only {count(labelled, 'row')} with a label"
+        return self.suits.because + (f", in {labelled:,} of {rows:,} rows" if labelled < rows else "")
 
 
 @dataclass(frozen=True)

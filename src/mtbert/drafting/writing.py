@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from mtbert.data.cells import readable
 from mtbert.data.split import linking, separable
 from mtbert.drafting.comments import Setting, commented
 from mtbert.drafting.guessing import TableGuess, TaskGuess
+from mtbert.drafting.language import looks_english
 from mtbert.drafting.looking import SeenFile
 from mtbert.messages import count, few
 from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
@@ -24,8 +24,9 @@ SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has
 CUTS = (64, 128, 256)  # tokens that a text is cut to
 TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
 FAR = 10  # tables of which one has so many times the rows of another do not get max as rounds
-_ENGLISH = re.compile(r"\b(the|a|and|of|to|is|in|for|that|it|i|you|what|how)\b", re.IGNORECASE)
-OTHER_ENCODERS = "answerdotai/ModernBERT-base (English, larger) or jhu-clsp/mmBERT-base (many languages)"
+LOOKED_AT = 1000  # texts of each column that show the language
+MULTILINGUAL = "jhu-clsp/mmBERT-base (many languages)"
+OTHER_ENCODERS = f"answerdotai/ModernBERT-base (English, larger) or {MULTILINGUAL}"
 
 
 def recipe_text(tables: Sequence[TableGuess], folder: Path, name: str) -> str:
@@ -62,7 +63,7 @@ def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]
     shared = len(table.tasks) > 1
     given = dict(task.settings)
     columns: dict[str, Any] = dict(given.pop("columns", None) or {"label": task.columns[0].name})
-    yield Setting("type", task.type, "; or ".join([_because(table, task), *_others(task)]))
+    yield Setting("type", task.type, "; or ".join([task.because, *_others(task)]))
     if shared and columns.get("text") == _names(table.texts):
         del columns["text"]
     read = task.texts if "text" not in task.settings.get("columns", {}) else ()
@@ -131,13 +132,6 @@ def _source(files: Sequence[SeenFile], folder: Path) -> Any:
     return found[0] if len(found) == 1 else found
 
 
-def _because(table: TableGuess, task: TaskGuess) -> str:
-    rows = len(task.columns[0].cells) if task.columns else 0
-    filled = len(task.columns[0].filled) if task.columns else 0
-    missing = f", in {filled:,} of {rows:,} rows" if filled < rows else ""
-    return f"{task.suits.because}{missing}"
-
-
 def _others(task: TaskGuess) -> list[str]:
     return [f"{name}, {suits.when}" for name, suits in task.others if suits.when]
 
@@ -172,11 +166,14 @@ def batch_size(table: TableGuess) -> int:
     return LARGE_BATCH if table.rows >= MANY else SMALL_BATCH
 
 
+def all_english(tables: Sequence[TableGuess]) -> bool:
+    """Returns whether the texts look English, as the encoder expects that a recipe gets."""
+    cells = (cell for table in tables for column in table.texts for cell in column.filled[:LOOKED_AT])
+    return looks_english(" ".join(map(str, cell)) if isinstance(cell, list) else str(cell) for cell in cells)
+
+
 def _model(tables: Sequence[TableGuess]) -> Iterator[Setting]:
-    texts = [cell for table in tables for column in table.texts for cell in column.filled[:1000]]
-    found = [text for text in texts if isinstance(text, str)]
-    english = sum(bool(_ENGLISH.search(text)) for text in found) >= len(found) / 10
-    hint = "" if english else ". The texts do not look English, so take one for their language"
+    hint = "" if all_english(tables) else ". The texts do not look English, so take one for their language"
     if importlib.util.find_spec(DEMO_PACKAGE) is not None:
         path, what = "demo", "MiniLM, small and English"
     else:
