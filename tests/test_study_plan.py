@@ -181,6 +181,7 @@ def test_a_wrong_file_is_one_line_that_says_where(folder: Path, text: str, said:
     [
         ("tasks.sst.dev_seed=1", "sst"),
         ("tasks.quora.dev_fraction=0.2", "quora"),
+        ("tasks.quora.dev_split=rows", "quora"),
         ("tasks.sst.train=quora.csv", "sst"),
         ("tasks.sts.dev=sst.csv", "sts"),
         ("tasks.sts.metric=spearman", "sts"),

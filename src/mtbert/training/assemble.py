@@ -111,7 +111,7 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
     """Returns advice, after a space, for a task whose dev has texts of its train."""
     settings = recipe.tasks[name]
     if settings.dev is None:
-        return " Name a dev file with other texts." if settings.dev_split == "rows" else ""
+        return " Name a dev file with other texts."
     if separable(data.table.train, settings.dev_fraction):
         return " Without dev in the recipe, dev would be split off train, and share no text with it."
     return " Name another dev file, with other texts."
