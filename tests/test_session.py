@@ -1,4 +1,4 @@
-"""What a run prints before its first step."""
+"""The lines that a run prints before its first step."""
 
 import io
 import os

@@ -72,7 +72,7 @@ def usable_cores() -> int:
     return max(1, cores)
 
 
-def load() -> float:
+def load_average() -> float:
     """Returns the load average of the last minute: how many threads, of all programs, ran or wanted to run."""
     return psutil.getloadavg()[0]
 
@@ -83,7 +83,7 @@ def others_load() -> str:
     This is meant for the start of a command, when its own threads are not yet part of the load.
     """
     cores = max(os.cpu_count() or 1, usable_cores())  # the load is that of the whole machine, not of a container
-    return f"load {load():.1f} on {count(cores, 'core')}" if load() > cores + 1 else ""
+    return f"load {load_average():.1f} on {count(cores, 'core')}" if load_average() > cores + 1 else ""
 
 
 def memory_limit() -> int | None:

@@ -50,7 +50,7 @@ def threads() -> list[Finding]:
         )
     text = f"{used} of PyTorch on {count(usable, 'core')}"
     text += f", of {cores} that the machine has" if usable < cores else ""
-    facts = {"threads": used, "usable_cores": usable, "cores": cores, "load": round(environment.load(), 2)}
+    facts = {"threads": used, "usable_cores": usable, "cores": cores, "load": round(environment.load_average(), 2)}
     return [Finding("threads", text, advice, facts=facts)]
 
 

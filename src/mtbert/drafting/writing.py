@@ -24,7 +24,7 @@ SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has
 CUTS = (64, 128, 256)  # tokens that a text is cut to
 TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
 FAR = 10  # tables of which one has so many times the rows of another do not get max as rounds
-LOOKED_AT = 1000  # texts of each column that show the language
+SAMPLED = 1000  # texts of each column that show the language
 MULTILINGUAL = "jhu-clsp/mmBERT-base (many languages)"
 OTHER_ENCODERS = f"answerdotai/ModernBERT-base (English, larger) or {MULTILINGUAL}"
 
@@ -168,7 +168,7 @@ def batch_size(table: TableGuess) -> int:
 
 def all_english(tables: Sequence[TableGuess]) -> bool:
     """Returns whether the texts look English, as the encoder expects that a recipe gets."""
-    cells = (cell for table in tables for column in table.texts for cell in column.filled[:LOOKED_AT])
+    cells = (cell for table in tables for column in table.texts for cell in column.filled[:SAMPLED])
     return looks_english(" ".join(map(str, cell)) if isinstance(cell, list) else str(cell) for cell in cells)
 
 
