@@ -19,7 +19,8 @@ data: {root: /data}
 tasks:
   a:
     {type: binary, inputs: single, train: a.csv, dev: d.csv, test: t.csv, dev_fraction: 0.3, dev_seed: 7,
-     dev_split: rows, batch_size: 8, no_duplicates: true, columns: {text: body, id: key, label: spam}, head: {kind: mlp, hidden: 9}}
+     dev_split: rows, batch_size: 8, no_duplicates: true,
+     columns: {text: body, id: key, label: spam}, head: {kind: mlp, hidden: 9}}
   b: {type: binary, inputs: single, train: b.csv, batch_size: 8, metric: accuracy}
 train: {mode: alternate, sampler: {kind: temperature, temperature: 3}, lr: 1e-3, clip: 2, epochs: 7}
 """
