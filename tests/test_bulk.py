@@ -56,7 +56,7 @@ def test_the_parts_together_have_the_rows_that_predict_writes_for_one_file(
     empty = "2 rows of task sst" + ("" if tasks else ", 2 rows of task quora, 2 rows of task sts")
     assert done.err.splitlines()[-2:] == [
         f"warning: no answer in {empty}, because a text is empty.",
-        f"46 rows with the answers of {whose} in 6 parts in {out}/",
+        f"done: 46 rows with the answers of {whose} in 6 parts in {out}/",
     ]
 
 

@@ -141,7 +141,7 @@ def test_parts_in_a_folder_of_the_pattern_are_no_input_of_the_next_call(toy, mtb
     call = ("--input", f"{tmp_path}/in/**/*.parquet", "--output", f"{tmp_path}/in/out/", "--part-rows", 10)
     for _ in range(2):
         done = mtbert("predict", toy / "run", *call)
-        assert done.err.splitlines()[-1].startswith("23 rows with the answers of sst, quora, sts in 3 parts in ")
+        assert done.err.splitlines()[-1].startswith("done: 23 rows with the answers of sst, quora, sts in 3 parts in ")
     assert set(parts(tmp_path / "in/out")) == {f"year=1/a-0000{part}.parquet" for part in range(3)}
 
 
@@ -167,7 +167,7 @@ def test_a_file_without_rows_has_no_part_and_the_others_have(predicted, tmp_path
     done = predicted()
     assert done.err.splitlines()[0] == f"warning: {tmp_path}/in/empty.parquet: no rows, so no part."
     assert done.err.splitlines()[-1].endswith(
-        " 46 rows with the answers of sst, quora, sts in 6 parts in {out}/"[1:].format(out=tmp_path / "out")
+        " done: 46 rows with the answers of sst, quora, sts in 6 parts in {out}/"[1:].format(out=tmp_path / "out")
     )
 
 
@@ -204,4 +204,4 @@ def test_options_of_parts_are_refused_for_one_file(toy, mtbert, tmp_path):
 def test_a_file_whose_name_is_a_pattern_is_read_as_one_file(toy, mtbert, tmp_path):
     file: Path = write_rows(tmp_path / "in/a[1].csv", rows_of(0))
     done = mtbert("predict", toy / "run", "--input", file, "--output", tmp_path / "a.csv")
-    assert done.err.splitlines()[-1] == f"23 rows with the answers of sst, quora, sts in {tmp_path}/a.csv"
+    assert done.err.splitlines()[-1] == f"done: 23 rows with the answers of sst, quora, sts in {tmp_path}/a.csv"

@@ -88,6 +88,7 @@ def entries(folder: Path) -> list[str]:
 def test_a_folder_says_for_people_and_programs_what_it_holds(toy: Path, tmp_path: Path, mtbert: Mtbert, copying):
     out = tmp_path / "out"
     done = mtbert("export", toy / "run", "--to", "copy", "--out", out)
+    assert done.out.splitlines()[-1] == f"done: the export is in {out}; its README.md says how to use it"
     assert done.code == 0, done
     assert "warning: sst is left out: no copy of ordered classes is known. Use --to onnx." in done.err
     assert "quora: 6 answers compared, largest difference 0.0e+00" in done.out

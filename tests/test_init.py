@@ -92,11 +92,12 @@ def test_the_recipe_of_one_task_is_this_text(mtbert: Mtbert):
     done = mtbert("init", "reviews.csv", "reviews-dev.csv", "--yes")
     assert (done.code, done.err) == (0, "")
     assert Path("reviews.yaml").read_text() == ONE_TASK
-    first, second, third, *_, last = done.out.splitlines()
+    first, second, third, *_, where, last = done.out.splitlines()
     assert first == "reviews.csv: 12 rows, texts in review"
     assert second == "  task stars: ordinal (3 whole numbers, 1 to 5, a guess from only 12 rows with a label)"
     assert third == "wrote reviews.yaml"
-    assert last == "Next: look at the guesses in reviews.yaml, then: mtbert train reviews.yaml"
+    assert where == "done: the recipe is reviews.yaml; look at its guesses"
+    assert last == "next: mtbert train reviews.yaml"
     assert "stars, dev: 12 of 12 examples (100.0%) repeat a train example" in done.out  # data check has run
 
 

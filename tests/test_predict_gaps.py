@@ -30,7 +30,7 @@ def test_a_task_answers_null_where_its_text_is_empty_and_the_others_answer(
 ):
     out, full = tmp_path / "out.jsonl", tmp_path / "full.jsonl"
     done = mtbert("predict", toy / "run", "--input", file, "--output", out)
-    assert done.err.splitlines() == [warning(file), f"5 rows with the answers of sst, quora, sts in {out}"]
+    assert done.err.splitlines() == [warning(file), f"done: 5 rows with the answers of sst, quora, sts in {out}"]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [row["id"] for row in rows] == list("abcde")
     there = [[row["id"] for row in rows if row[task] is not None] for task in ("sst", "quora", "sts")]

@@ -56,7 +56,7 @@ def test_without_a_task_all_that_fit_answer_in_one_pass_and_one_warning_names_th
     assert (done.code, done.out) == (0, "")
     assert done.err.splitlines() == [
         f"warning: {pairs}: left out: sst (no column 'sentence').",
-        f"3 rows with the answers of quora, sts in {out}",
+        f"done: 3 rows with the answers of quora, sts in {out}",
     ]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [list(row) for row in rows] == [["id", "sentence1", "sentence2", "quora", "sts"]] * 3
@@ -93,7 +93,7 @@ def test_tasks_that_read_other_columns_answer_from_them(toy, mtbert, passes, tmp
     assert done.err.splitlines() == [
         f"warning: {file}: columns that these tasks do not read, copied as they are: 'n'.",
         f"warning: {file}: there is no column 'id', so rows are numbered from 1 in a column of that name.",
-        f"1 row with the answers of sst, quora, sts in {tmp_path}/out.jsonl",
+        f"done: 1 row with the answers of sst, quora, sts in {tmp_path}/out.jsonl",
     ]
     (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
     assert list(row) == ["id", "sentence", "sentence1", "sentence2", "n", "sst", "quora", "sts"]
@@ -152,7 +152,7 @@ def test_on_the_screen_each_task_has_a_line(toy, mtbert):
 def test_one_text_in_a_file_stands_beside_all_its_answers(toy, mtbert, tmp_path):
     out = tmp_path / "a.jsonl"
     done = mtbert("predict", toy / "run", "--text", "old", "--text-pair", "new", "--output", out)
-    assert done.err == f"1 row with the answers of quora, sts in {out}\n"
+    assert done.err == f"done: 1 row with the answers of quora, sts in {out}\n"
     (row,) = map(json.loads, out.read_text().splitlines())
     assert list(row) == ["text", "text_pair", "quora", "sts"]
     assert (row["text"], list(row["quora"]), list(row["sts"])) == ("old", QUORA, STS)

@@ -173,7 +173,9 @@ def test_a_run_is_stopped_and_resumed_with_other_numbers_of_processes(folder: Pa
     for size, step in ((2, 4), (4, 7)):
         found = in_processes(size, stopped_at(step, rank=1))
         assert (
-            found == [f"Stopped: stopped at step {step}. Go on with: mtbert train --resume {tmp_path / 'parts'}"] * size
+            found
+            == [f"Stopped: stopped at step {step}, and saved. Go on with: mtbert train --resume {tmp_path / 'parts'}"]
+            * size
         )
     assert in_processes(1, lambda p: train(raw, tmp_path / "parts", p)) == ["done"]
     assert contents(tmp_path / "parts") == contents(tmp_path / "whole")

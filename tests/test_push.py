@@ -49,7 +49,8 @@ def test_no_path_of_this_machine_is_pushed(toy: Path, hub: ToyHub):
 def test_the_command_says_what_it_pushed(toy: Path, hub: ToyHub, mtbert: Mtbert):
     done = mtbert("push", toy / "run", "me/toy")
     commit = hub.repositories["me/toy"].hashes[1][:12]
-    assert (done.code, done.out) == (0, f"{hub.url}/me/toy (private): 8 files, commit {commit}\n")
+    where = f"{hub.url}/me/toy (private): 8 files, commit {commit}"
+    assert (done.code, done.out) == (0, f"done: {where}\nnext: mtbert serve me/toy\n")
     assert "pushing 8 files, 0.0 MB, to me/toy\n" in done.err
     assert "warning" not in done.err
 

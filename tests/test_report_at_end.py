@@ -1,10 +1,12 @@
 """The report that a run writes at its end: who writes it, and that its failure fails no run."""
 
 import io
+import shlex
 from pathlib import Path
 
 import pytest
 import toy_run
+from commands import Mtbert
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -25,7 +27,12 @@ def train(folder: Path, out: Path, *options: str) -> tuple[int, str]:
 def test_the_command_writes_a_report_and_no_other_files_of_it(folder: Path, tmp_path: Path):
     code, said = train(folder, tmp_path / "run")
     assert code == 0
-    assert said.splitlines()[-1] == f"report: {tmp_path / 'run/report.html'}"
+    run = tmp_path / "run"
+    assert said.splitlines()[-3:] == [
+        f"done: the model is in {run}/best, its report is {run}/report.html",
+        f"next: mtbert predict {run} --text 'some text'",
+        f"or: mtbert train --resume {run} --epochs 4",
+    ]
     page = (tmp_path / "run/report.html").read_text()
     assert "run scores " in page
     assert "Time and memory" in page
@@ -60,10 +67,11 @@ def test_a_failure_is_a_warning(
     monkeypatch.setattr(report, "make_report", fail)
     code, said = train(folder, tmp_path / "run")
     assert code == 0
-    assert said.splitlines()[-1] == (
+    assert said.splitlines()[-4] == (
         f"warning: no report was written ({why}). The run has ended; make its report with: mtbert "
         f"report {tmp_path / 'run'}"
     )
+    assert said.splitlines()[-3] == f"done: the model is in {tmp_path / 'run/best'}"
     assert (tmp_path / "run/best").is_dir()
 
 
@@ -71,3 +79,16 @@ def test_a_run_that_cannot_be_read_is_a_warning(tmp_path: Path):
     file = io.StringIO()
     report_at_end(tmp_path / "nothing", Console(file=file, width=500))
     assert file.getvalue().startswith(f"warning: no report was written ({tmp_path / 'nothing'}")
+
+
+@pytest.mark.parametrize("dropped", [(), ("sst",)])
+def test_the_commands_at_the_end_can_be_pasted(
+    folder: Path, tmp_path: Path, mtbert: Mtbert, dropped: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    drops = [word for task in dropped for word in ("--set", f"tasks.{task}=null")]
+    said = mtbert("train", folder / "toy.yaml", "--out", "my run's", "--no-report", *drops).out.splitlines()
+    for line, word in zip(said[-2:], ("next", "or"), strict=True):
+        typed = shlex.split(line.removeprefix(f"{word}: mtbert "))
+        assert "my run's" in typed
+        assert mtbert(*typed).code == 0

@@ -135,7 +135,7 @@ def test_the_least_certain_new_rows_are_written_with_the_columns_of_the_recipe(
     out = tmp_path / "to-label.csv"
     done = mtbert("review", toy / "run", "--task", "sst", "--input", pool, "--top", 30, "--output", out)
     assert done.code == 0, done
-    assert done.err.splitlines()[-1] == f"27 rows to label in {out}. Write into 'sentiment': 0, 1, 2, 3, 4."
+    assert done.err.splitlines()[-1] == f"done: 27 rows to label in {out}. Write into 'sentiment': 0, 1, 2, 3, 4."
     rows = rows_of(out)
     assert list(rows[0]) == ["id", "sentence", "sentiment", "answer", "probability"]
     assert {row["sentiment"] for row in rows} == {""}

@@ -34,8 +34,7 @@ def test_jobs_share_the_runs_and_give_the_tables_of_one_command_bitwise(ended: P
     jobs = submit(ended, out, "partition=gpu", "cpus-per-task=3", console=Console(width=1000))
     said = capfd.readouterr().out.splitlines()
     assert said[1:] == [
-        f"submitted: {jobs[0].job_id}, {jobs[1].job_id}",
-        f"logs: {out}/slurm/*_log.out",
+        f"done: submitted: {jobs[0].job_id}, {jobs[1].job_id}; their logs are {out}/slurm/*_log.out",
         f"next: mtbert study {ended}/study.yaml --set train.lr=1e-3 --out {out} --list",
     ]
     end = time.monotonic() + 300
@@ -44,7 +43,7 @@ def test_jobs_share_the_runs_and_give_the_tables_of_one_command_bitwise(ended: P
         time.sleep(0.1)
     logs = "".join(file.read_text() for file in (out / "slurm").glob("*_log.out"))
     assert tables(out) == tables(ended / "out"), logs
-    assert logs.count("report: ") == 1
+    assert logs.count("done: the report is ") == 1
 
 
 def test_a_jobs_file_names_plain_values_and_one_class_of_ours(folder: Path, monkeypatch: pytest.MonkeyPatch):

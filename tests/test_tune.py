@@ -207,7 +207,10 @@ def test_the_command_tunes_and_prints_the_best(folder: Path, scored: Callable[[C
     assert done.exit_code == 0, done.output
     assert "trial 1, 2 of 2: overall 0.3750" in done.output
     assert "Best trials" in done.output
-    assert f"best: {out / 'ranged-tuned.yaml'}" in done.output
+    assert done.output.splitlines()[-2:] == [
+        f"done: the recipe with the best settings is {out}/ranged-tuned.yaml; all trials are in {out}/trials.csv",
+        f"next: mtbert train {out}/ranged-tuned.yaml",
+    ]
 
 
 # Refusals ------------------------------------------------------------------------------------------

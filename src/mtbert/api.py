@@ -15,7 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.messages import plain_console, shown
+from mtbert.messages import command_line, plain_console, shown, tell_end
 from mtbert.part_share import share_of
 from mtbert.processes import connect
 from mtbert.recipe.files import shipped_recipes
@@ -301,11 +301,21 @@ def tune(
 
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:
-    """Writes the report of ``run``, which has just ended, if ``report`` is true. Returns ``run``."""
+    """Writes the report of an ended run, if ``report`` is true. Says what to do next, and returns ``run``."""
+    page = None
     if report:
         from mtbert.studying.commands import report_at_end
 
-        report_at_end(run.path, console)
+        page = report_at_end(run.path, console)
+    recipe = run.scores.recipe
+    sizes = {1, 2} & {size for t in recipe.tasks.values() if t.scored for size in (1, 2) if t.task.takes(size)}
+    texts = ["--text", "some text", *(["--text-pair", "another text"] if 1 not in sizes else [])]
+    tell_end(
+        console,
+        f"the model is in {run.path / 'best'}" + (f", its report is {page}" if page is not None else ""),
+        command_line("predict", run.path, *texts),
+        command_line("train", "--resume", run.path, "--epochs", 2 * recipe.train.epochs),
+    )
     return run
 
 

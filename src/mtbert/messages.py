@@ -7,6 +7,7 @@ this module.
 
 import difflib
 import re
+import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -138,6 +139,25 @@ def tell(console: "Console", notes: Iterable[Note]) -> None:
 def warn(console: "Console", line: str) -> None:
     """Prints ``warning: line`` on ``console``; every warning that mtbert prints goes through this function."""
     console.print(f"warning: {clean(line[:LONGEST_LINE])}", style="yellow", markup=False, soft_wrap=True)
+
+
+def command_line(*words: object) -> str:
+    """Returns a command of mtbert as one line that can be pasted into a shell.
+
+    >>> command_line("train", "--resume", "runs/my run")
+    "mtbert train --resume 'runs/my run'"
+    """
+    return shlex.join(["mtbert", *(clean(str(word)) for word in words)])
+
+
+def tell_end(console: "Console", done: str, *following: str) -> None:
+    """Prints the last lines of a command: where its results are, and the commands that the user may want to type next.
+
+    Every command that takes long ends with these lines. ``following`` holds results of :func:`command_line`.
+    """
+    console.print(f"done: {done}", markup=False, soft_wrap=True)
+    for word, line in zip(("next", *["or"] * len(following)), following, strict=False):
+        console.print(f"{word}: {line}", markup=False, soft_wrap=True)
 
 
 def _prints(character: str) -> bool:

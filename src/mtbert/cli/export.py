@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mtbert.cli.options import RunFolder
+from mtbert.messages import plain_console, tell_end
 
 
 def export(
@@ -43,7 +44,7 @@ def export(
     """
     from mtbert.use.export import exporting
 
-    exporting.export(
+    exported = exporting.export(
         run,
         to=to,
         out=out,
@@ -55,3 +56,4 @@ def export(
         int8=int8,
         progress=True,
     )
+    tell_end(plain_console(), f"the export is in {exported.path}; its README.md says how to use it")

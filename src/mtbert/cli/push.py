@@ -45,6 +45,7 @@ def push(
       mtbert predict me/mine --text "not bad at all"
     """
     from mtbert import pushing
+    from mtbert.messages import command_line, plain_console, tell_end
 
     pushed = pushing.push(
         run,
@@ -58,4 +59,4 @@ def push(
         public=public,
         progress=True,
     )
-    typer.echo(repr(pushed))
+    tell_end(plain_console(), repr(pushed), *([command_line("serve", name)] if to is None else []))

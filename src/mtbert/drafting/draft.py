@@ -12,7 +12,7 @@ from mtbert.drafting.guessing import TableGuess, guess
 from mtbert.drafting.looking import given_files, look
 from mtbert.drafting.questions import Questions
 from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
-from mtbert.messages import count, few, warn
+from mtbert.messages import command_line, count, few, tell_end, warn
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import check_data
 
@@ -51,7 +51,7 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
     files.write_new(out, recipe_text(tables, out.parent, str(out)))
     console.print(f"wrote {out}", soft_wrap=True)
     check_data(load_recipe(str(out)), console)
-    console.print(f"Next: look at the guesses in {out}, then: mtbert train {out}", soft_wrap=True)
+    tell_end(console, f"the recipe is {out}; look at its guesses", command_line("train", out))
     return out
 
 

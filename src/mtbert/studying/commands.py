@@ -9,8 +9,9 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.json_files import write_settings
-from mtbert.messages import count, few, reason, warn
+from mtbert.messages import command_line, count, few, reason, tell_end, warn
 from mtbert.part_share import PartShare
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.splits import check_files
 from mtbert.studying import report, results
@@ -209,34 +210,40 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     """
     found = results.read_run(path) if (path / RECIPE_FILE).is_file() else results.read_study(path)
     if not found.runs:
-        raise ValueError(f"{path}: no run of this study has ended. Go on with it: mtbert study STUDY --out {path}")
+        raise ValueError(
+            f"{path}: no run of this study has ended. Go on with it: {command_line('study', 'STUDY', '--out', path)}"
+        )
     if test or row is not None:
         score_held_out(found, row, test or {}, path, console)
     _write(found, path, console)
 
 
-def report_at_end(run: Path, console: Console) -> None:
-    """Writes ``report.html`` into the folder of a run that has just ended, and prints where it is.
+def report_at_end(run: Path, console: Console) -> Path | None:
+    """Writes ``report.html`` into the folder of a run that has just ended, and returns its path.
 
-    If this fails, or Ctrl-C is pressed, a warning says so: the run has ended all the same.
+    If this fails, or Ctrl-C is pressed, a warning says so, and None is returned: the run has ended all the same.
     """
     try:
-        page = report.write_page(report.make_report(results.read_run(run)), run)
+        with followed(console), progress_of("writing the report"):
+            return report.write_page(report.make_report(results.read_run(run)), run)
     except (Exception, KeyboardInterrupt) as error:
         why = "stopped" if isinstance(error, KeyboardInterrupt) else reason(error)
-        warn(console, f"no report was written ({why}). The run has ended; make its report with: mtbert report {run}")
-    else:
-        console.print(f"report: {page}", soft_wrap=True)
+        warn(
+            console,
+            f"no report was written ({why}). The run has ended; make its report with: {command_line('report', run)}",
+        )
+        return None
 
 
 def _write(found: Results, out: Path, console: Console) -> None:
     """Writes report, tables and figures into ``out``. Prints the warnings, the tables and the conclusion."""
     for warning in [*found.warnings, *report.undefined_metrics(found)]:
         warn(console, warning)
-    made = report.make_report(found, read_held_out(out))
-    report.write_parts(made, out)
-    page = report.write_page(made, out)
+    with followed(console), progress_of("writing the report"):
+        made = report.make_report(found, read_held_out(out))
+        report.write_parts(made, out)
+        page = report.write_page(made, out)
     for table in made.tables:
         console.print(table.printed())
     console.print(made.conclusion.headline, soft_wrap=True)
-    console.print(f"report: {page}", soft_wrap=True)
+    tell_end(console, f"the report is {page}")

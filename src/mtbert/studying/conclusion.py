@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtbert.messages import clean, count, few
+from mtbert.messages import command_line, count, few
 from mtbert.studying.charts import signed
 from mtbert.studying.errors import Errors
 from mtbert.studying.results import EndedRun, Results
@@ -308,5 +308,5 @@ def _still_rising(run: EndedRun) -> list[str]:
     epochs = run.recipe.train.epochs
     return [
         "Train longer: the last evaluation was the best one. "
-        f"mtbert train --resume {clean(str(run.folder))} --epochs {2 * epochs} goes on."
+        f"{command_line('train', '--resume', run.folder, '--epochs', 2 * epochs)} goes on."
     ]

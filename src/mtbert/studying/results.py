@@ -17,6 +17,7 @@ from mtbert import environment, files, json_files, metrics, splits
 from mtbert.answers import AnyLabels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
+from mtbert.messages import command_line
 from mtbert.ragged import Ragged
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_run_recipe
 from mtbert.recipe.settings import Recipe
@@ -229,7 +230,9 @@ def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
 
 
 def _stopped(run: Path, done: int, planned: int) -> ValueError:
-    return ValueError(f"{run}: stopped at step {done} of {planned}. Go on with: mtbert train --resume {run}")
+    return ValueError(
+        f"{run}: stopped at step {done} of {planned}. Go on with: {command_line('train', '--resume', run)}"
+    )
 
 
 def _seconds(one: RunPlace) -> float:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from mtbert.messages import clean, few, plain_console, reason
+from mtbert.messages import clean, command_line, few, plain_console, reason, tell_end
 from mtbert.studying.commands import begin_study, run_study
 from mtbert.studying.plan import Plan, load_study, shipped_studies
 
@@ -101,10 +101,9 @@ def submit_study(
             found = [executor.submit(work) for _ in range(jobs)]
     except submitit.core.utils.FailedJobError as error:
         raise ValueError(f"--slurm: sbatch refuses ({reason(error)}). Check --sbatch.") from None
-    console.print(f"submitted: {few([job.job_id for job in found])}", soft_wrap=True)
-    console.print(f"logs: {logs}/*_log.out", soft_wrap=True)
-    given_again = " ".join([clean(study), *(f"--set {clean(change)}" for change in changes), "--out", str(out)])
-    console.print(f"next: mtbert study {given_again} --list", soft_wrap=True)
+    changed = [word for change in changes for word in ("--set", change)]
+    jobs_logs = f"submitted: {few([job.job_id for job in found])}; their logs are {logs}/*_log.out"
+    tell_end(console, jobs_logs, command_line("study", study, *changed, "--out", out, "--list"))
     return found
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
+from mtbert.messages import command_line, tell_end
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
@@ -100,7 +101,8 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
             "Mend the ranges, and give another folder."
         )
     console.print(best_trials(ended, base))
-    console.print(f"best: {tuning.best}  (all trials: {tuning.out / 'trials.csv'})", soft_wrap=True)
+    where = f"the recipe with the best settings is {tuning.best}; all trials are in {tuning.out / 'trials.csv'}"
+    tell_end(console, where, command_line("train", tuning.best))
     return tuning.best
 
 

@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from mtbert import files, scoring
 from mtbert.display import Display
+from mtbert.messages import command_line
 from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
@@ -85,7 +86,7 @@ def fit(
                 warned.append(line)
 
     def lost(what: object) -> str:
-        return f"step {run.done + 1}: {what} Go on with: mtbert train --resume {out}"
+        return f"step {run.done + 1}: {what} Go on with: {command_line('train', '--resume', out)}"
 
     log = history.RunLog(out, track) if processes.first else history.NoLog()
     with log, signals() as asked, display, heartbeats(processes, lost):
@@ -154,7 +155,8 @@ def fit(
             with display.saving():
                 save_last()
             processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
-            raise Stopped(f"stopped at step {run.done}. Go on with: mtbert train --resume {out}") from None
+            again = command_line("train", "--resume", out)
+            raise Stopped(f"stopped at step {run.done}, and saved. Go on with: {again}") from None
         except Lost as error:
             raise Lost(lost(error)) from None
         except FloatingPointError as error:

@@ -95,11 +95,6 @@ def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
     title = f"dev: the model that predicts, best/, of step {best['step']}"
     other = None if best is last else (f"last/, step {last['step']}", history.task_scores(last))
     console.print(score_table(run.recipe, scores, title, other))
-    console.print(
-        f"done: {out}  (predict and evaluate use {out / 'best'}; train longer with: "
-        f"mtbert train --resume {out} --epochs N)",
-        soft_wrap=True,
-    )
     return scores
 
 

@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.messages import few, near, reason, shown, warn
+from mtbert.messages import command_line, few, near, reason, shown, warn
 
 Value = str | int | float | bool | None
 LogStep = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name
@@ -103,7 +103,7 @@ def tracker(name: str, console: Console) -> Tracker:
                 raise
             raise ValueError(
                 f"--track {name}: cannot be opened: {reason(error)}. Mend that; then, with or without --track: "
-                f"mtbert train --resume {folder}"
+                f"{command_line('train', '--resume', folder)}"
             ) from error
         broken = False
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from mtbert import files
 from mtbert.data import streams
 from mtbert.files import resolved
-from mtbert.messages import clean, count, few, shown, warn
+from mtbert.messages import clean, count, few, shown, tell_end, warn
 from mtbert.part_share import PartShare
 from mtbert.progress_bar import LiveBar, bar_line, clock
 from mtbert.recipe.settings import Recipe
@@ -158,7 +158,7 @@ def _tell(console: Console, maker: Maker, found: Sequence[InputFile], folder: st
     line = f"{count(rows, 'row')} with the answers of {whose} in {count(parts, 'part')} in {clean(folder)}"
     if complete < len(found):
         line += f"; {complete:,} of {count(len(found), 'file')} are complete"
-    console.print(line, soft_wrap=True)
+    tell_end(console, line)
 
 
 # What is asked -----------------------------------------------------------------------------------------------

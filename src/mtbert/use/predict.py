@@ -11,7 +11,7 @@ from rich.console import Console
 from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
-from mtbert.messages import clean, count, few, shown, warn
+from mtbert.messages import clean, count, few, shown, tell_end, warn
 from mtbert.numbers import number
 from mtbert.part_share import share_of
 from mtbert.progress_bar import followed
@@ -102,6 +102,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         for line in warnings:
             warn(console, line)
         answers = predictor.answers_together(data, unsure=question.unsure)
+    done = ""
     if text is not None and to_screen:
         console.file = sys.stdout
         width = max(map(len, answers[0]))
@@ -119,10 +120,13 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         if not to_screen:
             what = "answer" if alone else "row"
             whose = "" if alone else f" with the answers of {few(blank)}"
-            console.print(f"{count(len(answers), what)}{whose} in {clean(question.output)}", soft_wrap=True)
+            done = f"{count(len(answers), what)}{whose} in {clean(question.output)}"
     if vectors_file is not None:
         outputs.write_vectors(predictor.vectors_of(data[0]), vectors_file)
-        console.print(f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}", soft_wrap=True)
+        vectors = f"{count(len(answers), 'vector')} in {clean(str(question.vectors))}"
+        done = f"{done}; {vectors}" if done else vectors
+    if done:
+        tell_end(console, done)
 
 
 def _score_parts(path: Path, question: Question, console: Console) -> None:

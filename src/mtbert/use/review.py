@@ -26,7 +26,7 @@ from mtbert.batch import Example, Examples, Floats
 from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
-from mtbert.messages import clean, count, few, reason, warn
+from mtbert.messages import clean, count, few, reason, tell_end, warn
 from mtbert.progress_bar import followed
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
@@ -106,9 +106,7 @@ def review_run(
         for i in chosen
     ]
     outputs.write_answers(outputs.Answered(tuple(rows[0]), rows, {}), target, target.suffix.lower())
-    console.print(
-        f"{count(len(rows), 'row')} to label in {clean(output)}. {how_to_label(data.task, columns)}", soft_wrap=True
-    )
+    tell_end(console, f"{count(len(rows), 'row')} to label in {clean(output)}. {how_to_label(data.task, columns)}")
     return len(rows)
 
 
