@@ -179,10 +179,30 @@ def test_a_single_run_is_shown_beside_the_best_constant_answer():
     found = words(toy_results.study({"base": [WORSE]}))
     # The scores are 6/8, 5/8 and a correlation of -1; those of the best constant answers are 3/8, 5/8 and 0.
     assert found.headline == (
-        "base scores 0.458 on dev (overall, the mean over 3 tasks). Giving always the same answer would score 0.500."
+        "base scores 0.458 out of 1 on the dev examples, on average over 3 tasks. "
+        "Always giving the same answer would score 0.500."
     )
     assert "Not clearly better than the best constant answer: quora, sts." in found.limits
     assert found.steps[-1].startswith("To compare settings, run a study with several seeds")
+
+
+def test_the_words_about_a_single_task_are_counted_in_right_answers():
+    results = toy_results.study({"base": [{"quora": WORSE["quora"]}]}, labels={"quora": LABELS["quora"]})
+    assert words(results).headline == (
+        "base answers 62.5% of the 8 dev examples of quora correctly. Always giving the same answer would be right for "
+        "62.5%."
+    )
+    results = toy_results.study({"base": [{"sts": RIGHT["sts"]}] * 2}, labels={"sts": LABELS["sts"]})
+    assert words(results).headline == (
+        "base scores 1.000 out of 1 on the dev examples of sts, by pearson (the mean over 2 seeds). Always giving the "
+        "same answer would score 0.000."
+    )
+
+
+def test_a_score_without_an_interval_is_not_called_clearly_better():
+    found = words(toy_results.study({"base": [RIGHT]}))
+    assert found.limits[0] == "overall has no interval, because it is the same for every choice of the dev examples."
+    assert not any(line.startswith("Every task is clearly better") for line in found.limits)
 
 
 def test_a_run_whose_last_evaluation_is_its_best_should_train_longer():

@@ -16,7 +16,7 @@ from mtbert.model.download import Origin
 from mtbert.recipe.files import load_recipe
 from mtbert.use.export import Compared, Wanted
 from mtbert.use.export.card import write_card
-from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
+from mtbert.use.export.hub_card import OverSeeds, ScoreLine, Training, hub_card
 from mtbert.use.export.known import EXPORTERS
 from mtbert.use.predictor import Predictor
 
@@ -164,7 +164,7 @@ def test_licence_and_base_model_are_named_where_they_are_known():
 
 def test_fitted_numbers_and_intervals_are_listed():
     lines = [
-        ScoreLine("sets", "micro_f1", 0.5, 0.25, 40, (0.4, 0.6), (3, 0.45, 0.4, 0.5)),
+        ScoreLine("sets", "micro_f1", 0.5, 0.25, 40, (0.4, 0.6), OverSeeds(3, 0.45, (0.4, 0.5))),
         ScoreLine("sets", "macro_f1", 0.125, 0.1, 40),
     ]
     card = hub_card("me/toy", predictor_of("sets", "steps"), ["sets", "steps"], replace(TRAINING, scores=lines))

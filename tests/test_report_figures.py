@@ -94,9 +94,9 @@ def test_intervals_of_the_effects_are_those_of_the_summary(results: Results):
     assert [(line.name, line.verdict) for line in lines] == [("strong", "better"), ("same", "unclear")]
     for line in lines:
         found = summary.comparisons["control"][line.name]["overall"].difference
-        assert (line.value, (line.low, line.high)) == (found.mean, found.interval)
+        assert (line.value, line.interval) == (found.mean, found.interval)
     axes = figure_of(drawn).axes[0]
-    assert list(axes.lines[1].get_xdata()) == [lines[0].low, lines[0].high]
+    assert list(axes.lines[1].get_xdata()) == list(lines[0].interval or ())
     assert (axes.lines[2].get_marker(), axes.lines[4].get_marker()) == ("^", "o")
 
 

@@ -24,7 +24,7 @@ def marks(chart: ElementTree.Element) -> list[ElementTree.Element]:
 
 
 def test_an_interval_is_placed_on_the_scale_of_its_panel():
-    lines = (Interval("a", 0.5, 0.0, 1.0, "better"), Interval("b", -1.0, -2.0, 0.0, "worse", more="p 0.010"))
+    lines = (Interval("a", 0.5, (0.0, 1.0), "better"), Interval("b", -1.0, (-2.0, 0.0), "worse", more="p 0.010"))
     chart = drawn(Intervals("overall", lines))
     # The scale goes from -2 to 1, and a twentieth further at both ends: 3.3 wide from -2.15.
     assert [mark.get("aria-label") for mark in marks(chart)] == [
@@ -39,11 +39,19 @@ def test_an_interval_is_placed_on_the_scale_of_its_panel():
 
 
 def test_scores_have_no_sign_and_no_zero_but_the_score_beside_them():
-    lines = (Interval("sst", 0.5, 0.4, 0.6, beside=0.3),)
+    lines = (Interval("sst", 0.5, (0.4, 0.6), beside=0.3),)
     chart = drawn(Intervals("run", lines, None, signed=False))
     (mark,) = marks(chart)
     assert (mark.get("aria-label"), mark.get("class")) == ("sst: 0.500, 95% interval 0.400 to 0.600", "mark line plain")
     assert [part.get("x1") for part in chart.iter("line") if part.get("class") in ("zero", "other")] == ["4.55%"]
+
+
+def test_an_interval_that_is_not_known_is_said_and_not_drawn():
+    chart = drawn(Intervals("run", (Interval("sst", 1.0, None),), None, signed=False))
+    (mark,) = marks(chart)
+    assert mark.get("aria-label") == "sst: 1.000, no interval"
+    assert "(no interval)" in "".join(mark.itertext())
+    assert [part for part in chart.iter("line") if part.get("class") == "range"] == []
 
 
 def test_a_curve_goes_through_its_points_and_says_where_it_begins_and_ends():
@@ -106,7 +114,7 @@ def test_a_large_matrix_is_drawn_small():
 @pytest.mark.parametrize(
     "panel",
     [
-        Intervals(HOSTILE, (Interval(HOSTILE, 1.0, 0.0, 2.0, more=HOSTILE),)),
+        Intervals(HOSTILE, (Interval(HOSTILE, 1.0, (0.0, 2.0), more=HOSTILE),)),
         Curves(HOSTILE, HOSTILE, HOSTILE, (Curve(HOSTILE, np.zeros(1), np.zeros(1), more=(HOSTILE,)),), (HOSTILE, 1.0)),
         Curves("a", "b", "c", (Curve(HOSTILE, np.zeros(1), np.zeros(1), form="dots"),), names=(HOSTILE,)),
         Matrix(HOSTILE, (HOSTILE,), np.ones((1, 1)), HOSTILE, HOSTILE),

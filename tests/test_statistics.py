@@ -1,6 +1,7 @@
 """Intervals and tests of a study: closed forms, slow references, and coverage in simulated studies."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,9 +106,65 @@ def test_one_seed_has_the_uncertainty_of_the_examples_alone():
     assert found.interval == pytest.approx((0.5 - 0.196, 0.5 + 0.196), abs=1e-3)
 
 
+def score(*seeds: float, trials: int | None, lowest: float = 0.0, moved: float = 0.0) -> tuple[float, float] | None:
+    """Returns the interval of a score with one value for each seed. Two resamples move it by ``moved``, up or down."""
+    resampled_RS = np.array(seeds) + moved * math.sqrt(0.5) * np.array([[-1.0], [1.0]])
+    return statistics.estimate_score(np.array(seeds), resampled_RS, lowest=lowest, trials=trials).interval
+
+
+def test_the_interval_of_a_share_of_one_run_is_wilsons():
+    assert score(0.8, trials=10, moved=0.1) == pytest.approx((0.49016, 0.94331), abs=1e-5)
+    assert score(1.0, trials=10) == pytest.approx((0.72247, 1), abs=1e-5)
+    assert score(1.0, 1.0, trials=10) == pytest.approx((0.72247, 1), abs=1e-5)
+    assert score(0.0, trials=3) == pytest.approx((0, 0.56150), abs=1e-5)
+
+
+def test_wilsons_interval_covers_the_share_with_few_examples_too():
+    covered = []
+    for share in np.linspace(0.02, 0.98, 97):
+        right = np.arange(21)
+        ends = [score(k / 20, trials=20) or (math.nan, math.nan) for k in right]
+        inside = [low <= share <= high for low, high in ends]
+        covered.append(float(stats.binom.pmf(right, 20, share)[inside].sum()))
+    assert min(covered) > 0.83
+    assert np.mean(covered) > 0.95
+
+
+def test_the_interval_of_a_score_with_seeds_is_wilsons_for_as_many_examples_as_its_uncertainty_is_worth():
+    # Equal seeds, and a standard error of 0.1: as for 0.8 * 0.2 / 0.1**2 = 16 examples.
+    assert score(0.8, 0.8, trials=500, moved=0.1) == pytest.approx(score(0.8, trials=16), abs=1e-9)
+    assert score(0.8, trials=None, moved=0.1) == pytest.approx(score(0.8, trials=16), abs=1e-9)
+    # A correlation of 0.6 is at 0.8 of its range from -1 to 1.
+    low, high = score(0.8, trials=16) or (math.nan, math.nan)
+    assert score(0.6, trials=None, lowest=-1.0, moved=0.2) == pytest.approx((2 * low - 1, 2 * high - 1), abs=1e-9)
+
+
+@pytest.mark.parametrize("lowest", [0.0, -1.0])
+@pytest.mark.parametrize("seeds", [(0.9, 1.0), (0.0, 1.0), (0.97,), (1.0, 0.999, 1.0)])
+@pytest.mark.parametrize("moved", [0.01, 0.3])
+def test_the_interval_of_a_score_contains_it_and_stays_in_its_range(
+    seeds: tuple[float, ...], lowest: float, moved: float
+):
+    low, high = score(*seeds, trials=None, lowest=lowest, moved=moved) or (math.nan, math.nan)
+    assert lowest <= low < np.mean(seeds) < high <= 1
+
+
+def test_a_score_that_nothing_moves_has_no_interval_unless_it_is_a_share():
+    assert score(1.0, trials=None) is None
+    assert score(0.4, 0.4, trials=None) is None
+    assert score(1.0, 1.0 - 1e-15, trials=None, moved=1e-15) is None
+
+
+def test_the_interval_of_a_difference_ends_where_no_difference_can_be():
+    wide = Estimate(mean=0.9, sd=0.1, se=0.2, df=math.inf, seeds=3)
+    assert wide.interval == pytest.approx((0.508, 1.292), abs=1e-3)
+    assert replace(wide, bounds=(-1.0, 1.0)).interval == pytest.approx((0.508, 1.0), abs=1e-3)
+    assert replace(wide, mean=-0.9, bounds=(-1.0, 1.0)).interval == pytest.approx((-1.0, -0.508), abs=1e-3)
+
+
 def test_no_variance_at_all_is_no_error():
     found = estimate(np.zeros(3), np.zeros((5, 3)))
-    assert (found.interval, found.p, found.detectable()) == ((0, 0), 1, 0)
+    assert (found.interval, found.p, found.detectable()) == (None, 1, 0)
     assert estimate(np.ones(3), np.ones((5, 3))).p == 0
 
 

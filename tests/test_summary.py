@@ -52,6 +52,18 @@ def test_resampled_overalls_map_correlations_too():
     assert found["overall"].se == pytest.approx(math.hypot(*parts) / 3, rel=0.1)
 
 
+def test_intervals_know_the_range_and_the_examples_of_each_score():
+    found = summarise(toy_results.study({"base": [RIGHT], "worse": [WORSE]}, controls={"worse": "base"}))
+    perfect, other = found.rows["base"].scores, found.rows["worse"].scores
+    assert perfect["sst"].interval == pytest.approx((0.67559, 1), abs=1e-5)  # Wilson's interval of 8 out of 8
+    assert other["quora"].interval == pytest.approx((0.30574, 0.86316), abs=1e-5)  # of 5 out of 8
+    assert perfect["sts"].interval is None
+    assert perfect["overall"].interval is None
+    differences = found.comparisons["control"]["worse"]
+    bounds = {name: one.difference.bounds for name, one in differences.items()}
+    assert bounds == {"sst": (-1, 1), "quora": (-1, 1), "sts": (-2, 2), "overall": (-1, 1)}
+
+
 def three(*, seeds: int = 3) -> Results:
     """A study of a base and two other recipes, one of which is close to the base; answers differ from seed to seed."""
     draws = np.random.default_rng(0)

@@ -24,7 +24,7 @@ from mtbert.storage.model_folder import find_model_folder
 from mtbert.training import history
 from mtbert.use.export import Exported
 from mtbert.use.export.exporting import export
-from mtbert.use.export.hub_card import ScoreLine, Training, hub_card
+from mtbert.use.export.hub_card import OverSeeds, ScoreLine, Training, hub_card
 from mtbert.use.hub_runs import MODEL_FILES, find_run, is_hub_name
 from mtbert.use.hub_upload import Pushed, upload
 from mtbert.use.predictor import Predictor, load
@@ -281,8 +281,11 @@ def _scores(home: Path, predictor: Predictor, recipe: Recipe, console: Console) 
     ]
 
 
-def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]:
-    """Returns the 95% interval of the main metric of each task, from the answers that the run saved."""
+def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float] | None]:
+    """Returns the 95% interval of the main metric of each task, from the answers that the run saved.
+
+    The interval is None if it is not known.
+    """
     from mtbert.studying.results import read_run
     from mtbert.studying.summary import summarise
 
@@ -295,8 +298,8 @@ def _intervals(run: Path, console: Console) -> Mapping[str, tuple[float, float]]
     return {task: one.interval for task, one in row.scores.items()}
 
 
-def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, float, float]]:
-    """Returns for each task the number of seeds, the mean of its main metric, and the ends of the mean's 95% interval.
+def _over_seeds(run: Path, console: Console) -> Mapping[str, OverSeeds]:
+    """Returns for each task the mean of its main metric over seeds.
 
     The mean is over all runs of a study that have the same recipe as ``run`` and differ only in the seed. The dict is
     empty if ``run`` is not in a study, or if no other run has the same recipe.
@@ -318,4 +321,4 @@ def _over_seeds(run: Path, console: Console) -> Mapping[str, tuple[int, float, f
     except (FileNotFoundError, ValueError) as error:
         warn(console, f"the card has no mean over seeds: {reason(error)}")
         return {}
-    return {task: (one.seeds, one.mean, *one.interval) for task, one in scores.items() if one.seeds > 1}
+    return {task: OverSeeds(one.seeds, one.mean, one.interval) for task, one in scores.items() if one.seeds > 1}

@@ -4,7 +4,7 @@ Dimension key: P points, K labels.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -24,12 +24,11 @@ Section = Literal["effects", "scores", "training", "errors"]
 
 @dataclass(frozen=True)
 class Interval:
-    """One entry of a panel that shows intervals: a value with its 95% interval."""
+    """One entry of a panel that shows intervals: a value with its 95% interval, which is None if it is not known."""
 
     name: str
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None
     verdict: Verdict = "unclear"
     beside: float | None = None  # a second value to compare with, such as the score of the best constant answer
     more: str = ""  # further words for whoever points at the line
@@ -166,6 +165,15 @@ def signed(value: float) -> str:
     """
     text = f"{value:+.3f}"
     return text[1:] if float(text) == 0 else text
+
+
+def interval_text(interval: tuple[float, float] | None, write: Callable[[float], str]) -> str:
+    """Returns an interval as text; ``write`` makes a text of each of its ends.
+
+    >>> interval_text((-0.25, 0.5), signed), interval_text(None, signed)
+    ('[-0.250, +0.500]', '(no interval)')
+    """
+    return "(no interval)" if interval is None else f"[{write(interval[0])}, {write(interval[1])}]"
 
 
 def short(value: float) -> str:

@@ -9,7 +9,7 @@ from mtbert.messages import command_line, count, few
 from mtbert.studying.charts import signed
 from mtbert.studying.errors import Errors
 from mtbert.studying.results import EndedRun, Results
-from mtbert.studying.statistics import Estimate
+from mtbert.studying.statistics import Estimate, ScoreEstimate
 from mtbert.studying.summary import Against, Comparison, Summary, Verdict
 
 MOST_NAMES = 5  # recipes that a sentence names
@@ -211,8 +211,9 @@ def recipe_to_take(results: Results, summary: Summary) -> tuple[str, str] | None
 def _advice(results: Results, summary: Summary, take: str, highest: str) -> str:
     reference, main = results.outline.reference, summary.main
     if take != reference:
-        low, high = summary.comparisons["reference"][take][main].difference.interval
-        said = f"Take {take}: it is clearly better than {reference} ({signed(low)} to {signed(high)} in {main})."
+        interval = summary.comparisons["reference"][take][main].difference.interval
+        size = "" if interval is None else f" ({signed(interval[0])} to {signed(interval[1])} in {main})"
+        said = f"Take {take}: it is clearly better than {reference}{size}."
         return (
             said + " It was chosen by its dev score, so score it once on test files: mtbert report STUDY --row --test."
         )
@@ -275,16 +276,17 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     if not scores:
         return Conclusion("No task was scored.", (), ())
     score = summary.main if summary.main in scores else next(iter(scores))
-    mean, (low, high) = scores[score].mean, scores[score].interval
-    what = score if score in results.dev else f"{score}, the mean over {count(len(scores) - 1, 'task')}"
-    headline = f"{row} scores {mean:.3f} on dev ({what}). Giving always the same answer would score "
-    headline += f"{summary.baseline[score]:.3f}."
+    interval = scores[score].interval
     tasks = [name for name in scores if name in results.dev]
-    doubtful = [name for name in tasks if scores[name].interval[0] <= summary.baseline[name]]
-    limits = [*_leaks(results), f"The 95% interval of {score} is {low:.3f} to {high:.3f}."]
+    doubtful = [name for name in tasks if _lower_end(scores[name]) <= summary.baseline[name]]
+    limits = _leaks(results)
+    if interval is None:
+        limits.append(f"{score} has no interval, because it is the same for every choice of the dev examples.")
+    else:
+        limits.append(f"The 95% interval of {score} is {interval[0]:.3f} to {interval[1]:.3f}.")
     if doubtful:
         limits.append(f"Not clearly better than the best constant answer: {few(doubtful)}.")
-    elif len(tasks) > 1:
+    elif len(tasks) > 1 and all(scores[name].interval for name in tasks):
         limits.append("Every task is clearly better than its best constant answer.")
     first = next(iter(results.runs[row].values()))
     if first.step is not None:
@@ -297,7 +299,30 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     steps += [*_still_rising(first), *_errors_to_read(errors, row)]
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
-    return Conclusion(headline, tuple(limits), tuple(steps))
+    return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))
+
+
+def _lower_end(score: ScoreEstimate) -> float:
+    """Returns the lower end of a score's interval or, if the interval is not known, the score."""
+    return score.mean if score.interval is None else score.interval[0]
+
+
+def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -> str:
+    """Returns two sentences: how good the recipe ``row`` is by ``score``, and how good the best constant answer is."""
+    scores, constant = summary.rows[row].scores, summary.baseline[score]
+    found = scores[score]
+    over = "" if found.seeds == 1 else f" (the mean over {count(found.seeds, 'seed')})"
+    if found.trials is not None:
+        return (
+            f"{row} answers {found.mean:.1%} of the {count(found.trials, 'dev example')} of {score} correctly{over}. "
+            f"Always giving the same answer would be right for {constant:.1%}."
+        )
+    dev = results.dev.get(score)
+    where = f", on average over {count(len(scores) - 1, 'task')}" if dev is None else f" of {score}, by {dev.metric}"
+    return (
+        f"{row} scores {found.mean:.3f} out of 1 on the dev examples{where}{over}. "
+        f"Always giving the same answer would score {constant:.3f}."
+    )
 
 
 def _still_rising(run: EndedRun) -> list[str]:

@@ -80,7 +80,8 @@ def _draw_intervals(ax: Axes, panel: Intervals) -> None:
         ax.axvline(panel.zero, color="black", linewidth=0.8)
     for y, line in enumerate(panel.lines):
         marker, colour, fill = MARKS[line.verdict]
-        ax.plot([line.low, line.high], [y, y], color=colour, linewidth=1.4)
+        if line.interval is not None:
+            ax.plot(line.interval, [y, y], color=colour, linewidth=1.4)
         ax.plot(line.value, y, marker, color=colour, markerfacecolor=fill)
         if line.beside is not None:
             ax.plot(line.beside, y, "|", color=GREY, markersize=8)

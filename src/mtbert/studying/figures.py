@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from mtbert.batch import Floats
+from mtbert.messages import count
 from mtbert.studying.charts import Chart, Curve, Curves, Interval, Intervals, Matrix, best_beside_reference
 from mtbert.studying.conclusion import judged_rows, shown_against
 from mtbert.studying.errors import OVERLAP_BINS, Errors
@@ -67,9 +68,8 @@ def effects(results: Results, summary: Summary) -> Iterator[Chart]:
 
 
 def _difference(name: str, one: Comparison) -> Interval:
-    low, high = one.difference.interval
-    more = f"p {p_value(one.corrected)}, compared with {one.other}, {one.difference.seeds} seeds"
-    return Interval(name, one.difference.mean, low, high, one.verdict, more=more)
+    more = f"p {p_value(one.corrected)}, compared with {one.other}, {count(one.difference.seeds, 'seed')}"
+    return Interval(name, one.difference.mean, one.difference.interval, one.verdict, more=more)
 
 
 def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
@@ -81,7 +81,7 @@ def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
             Interval(
                 name,
                 found.mean,
-                *found.interval,
+                found.interval,
                 beside=summary.baseline[name],
                 more=f"the best constant answer has {summary.baseline[name]:.3f}",
             )
@@ -95,7 +95,7 @@ def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
             Intervals(
                 score,
                 tuple(
-                    Interval(row, found.mean, *found.interval)
+                    Interval(row, found.mean, found.interval)
                     for row, scored in summary.rows.items()
                     if (found := scored.scores.get(score)) is not None
                 ),

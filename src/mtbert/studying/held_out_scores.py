@@ -16,7 +16,7 @@ class HeldOutScore(Settings):
 
     mean: float
     sd: float | None  # over seeds; null for one seed
-    interval: tuple[float, float]  # 95%, over seeds and examples
+    interval: tuple[float, float] | None  # 95%, over seeds and examples; null if it is not known
 
 
 class HeldOutScores(Settings):

@@ -21,6 +21,7 @@ from mtbert.studying.charts import (
     Interval,
     Intervals,
     Matrix,
+    interval_text,
     scale_ends,
     short,
     signed,
@@ -66,7 +67,7 @@ def _panel(panel: Intervals | Curves | Matrix) -> Markup:
 
 
 def _intervals(panel: Intervals) -> Markup:
-    values = [x for line in panel.lines for x in (line.low, line.high, line.value, line.beside) if x is not None]
+    values = [x for line in panel.lines for x in (*(line.interval or ()), line.value, line.beside) if x is not None]
     low, high = scale_ends([*values, *([] if panel.zero is None else [panel.zero])])
 
     def at(value: float) -> str:
@@ -89,30 +90,31 @@ def _intervals(panel: Intervals) -> Markup:
 
 
 def _interval(line: Interval, panel: Intervals, at: _At, zero: Markup) -> Markup:
-    number, low, high = (signed(x) if panel.signed else f"{x:.3f}" for x in (line.value, line.low, line.high))
-    said = f"{line.name}: {number}, 95% interval {low} to {high}" + (f"; {line.more}" if line.more else "")
-    beside = Markup("")
+    write = signed if panel.signed else "{:.3f}".format
+    number, ends = write(line.value), [write(end) for end in line.interval or ()]
+    said = f"{line.name}: {number}, {f'95% interval {ends[0]} to {ends[1]}' if ends else 'no interval'}"
+    said += f"; {line.more}" if line.more else ""
+    beside = range_ = Markup("")
+    if line.interval is not None:
+        range_ = Markup('<line class="range" x1="{}" x2="{}" y1="10" y2="10"/>').format(*map(at, line.interval))
     if line.beside is not None:
         beside = Markup('<line class="other" x1="{0}" x2="{0}" y1="3" y2="17"/>').format(at(line.beside))
     shape = {"better": "M0-6L6 5H-6Z", "worse": "M0 6L6-5H-6Z", "unclear": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0"}
     return Markup(
         '<div class="mark line {verdict}" role="img" tabindex="-1" aria-label="{said}"><span>{name}</span>'
-        '<span class="number">{number} <small>[{low}, {high}]</small></span>'
+        '<span class="number">{number} <small>{ends}</small></span>'
         '<svg width="100%" height="20" aria-hidden="true"><line class="track" x1="0" x2="100%" y1="10" y2="10"/>'
-        "{zero}{beside}"
-        '<line class="range" x1="{from_}" x2="{to}" y1="10" y2="10"/>'
+        "{zero}{beside}{range}"
         '<svg x="{at}" y="10" overflow="visible"><path class="value" d="{shape}"/></svg></svg></div>'
     ).format(
         verdict=line.verdict if panel.signed else "plain",
         said=clean(said),
         name=clean(line.name),
         number=number,
-        low=low,
-        high=high,
+        ends=interval_text(line.interval, write),
         zero=zero,
         beside=beside,
-        from_=at(line.low),
-        to=at(line.high),
+        range=range_,
         at=at(line.value),
         shape=shape[line.verdict],
     )

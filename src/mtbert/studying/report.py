@@ -17,7 +17,7 @@ from mtbert import files, metrics
 from mtbert.messages import clean
 from mtbert.recipe.files import dump_recipe
 from mtbert.studying import tables
-from mtbert.studying.charts import Chart, signed
+from mtbert.studying.charts import Chart, interval_text, signed
 from mtbert.studying.conclusion import Conclusion, conclude, judged_rows, recipe_to_take, shown_against
 from mtbert.studying.costs import cost_table
 from mtbert.studying.errors import Errors
@@ -200,8 +200,7 @@ def _findings(summary: Summary) -> list[Mapping[str, Any]]:
 
 
 def _with_interval(comparison: Comparison) -> str:
-    low, high = comparison.difference.interval
-    return f"{signed(comparison.difference.mean)} [{signed(low)}, {signed(high)}]"
+    return f"{signed(comparison.difference.mean)} {interval_text(comparison.difference.interval, signed)}"
 
 
 def _unfinished(results: Results) -> list[str]:

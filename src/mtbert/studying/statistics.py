@@ -29,12 +29,13 @@ RESAMPLES = 2000
 LEVEL = 0.95
 POWER = 0.8
 SURE = 2 / 3  # confidence of the upper bound on the variance of seeds, which sets the degrees of freedom
+_LEAST = 1e-12  # a smaller variance comes from rounding
 _CHUNK = 100  # resamples at a time, for the memory of their counts
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean of a score over seeds, with its uncertainty."""
+    """The mean over seeds of a score, or of the difference between two scores, with its uncertainty."""
 
     mean: float
     sd: float  # over seeds; nan for one seed
@@ -42,12 +43,24 @@ class Estimate:
     df: float  # degrees of freedom of se
     seeds: int
     of_examples: float = 0.0  # the part of the squared se that comes from the choice of the examples
+    bounds: tuple[float, float] = (-math.inf, math.inf)  # the lowest and the highest possible value
 
     @property
-    def interval(self) -> tuple[float, float]:
-        """Returns the lower and the upper end of the mean's 95% interval, by Student's t distribution."""
-        half = float(stats.t.ppf((1 + LEVEL) / 2, self.df)) * self.se
-        return self.mean - half, self.mean + half
+    def interval(self) -> tuple[float, float] | None:
+        """Returns the lower and the upper end of the mean's 95% interval, or None if nothing is known about it.
+
+        The interval is that of Student's t distribution, cut off at the bounds. Nothing is known if the mean is the
+        same on all resamples of the examples and for all seeds.
+        """
+        if self.se == 0:
+            return None
+        half = self.quantile * self.se
+        return max(self.bounds[0], self.mean - half), min(self.bounds[1], self.mean + half)
+
+    @property
+    def quantile(self) -> float:
+        """Returns the number of standard errors on each side of a 95% interval, by Student's t distribution."""
+        return float(stats.t.ppf((1 + LEVEL) / 2, self.df))
 
     @property
     def p(self) -> float:
@@ -77,6 +90,41 @@ class Estimate:
         while excess(enough) < 0:
             enough *= 1.5
         return float(optimize.brentq(excess, 0, enough)) * self.se
+
+
+@dataclass(frozen=True)
+class ScoreEstimate(Estimate):
+    """The mean of a score over seeds, with its uncertainty. The score has a lowest and a highest value.
+
+    ``trials`` is the number of examples if the score is the share of right answers, and otherwise None.
+    """
+
+    trials: int | None = None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Returns the lower and the upper end of the mean's 95% interval, or None if nothing is known about it.
+
+        For a share of right answers by one run, this is Wilson's score interval. Otherwise it is the same interval for
+        the number of examples that would give a share of the same size the standard error ``se``, with a quantile of
+        Student's t distribution. So it lies within the bounds, and it is wide if there are few examples, even if all
+        answers are right. Nothing is known if another score is the same on all resamples and for all seeds.
+
+        Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+        """
+        low, high = self.bounds
+        share = min(1.0, max(0.0, (self.mean - low) / (high - low)))
+        product, variance = share * (1 - share), (self.se / (high - low)) ** 2
+        varies = min(product, variance) > _LEAST
+        if self.trials is not None and (self.seeds == 1 or not varies):
+            number = float(self.trials)
+        elif varies:
+            number = product / variance
+        else:
+            return None
+        q = self.quantile**2 / number
+        middle, half = (share + q / 2) / (1 + q), math.sqrt(q * product + q**2 / 4) / (1 + q)
+        return low + (high - low) * max(0.0, middle - half), low + (high - low) * min(1.0, middle + half)
 
 
 def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
@@ -115,6 +163,16 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     variance, most = (of_mean + max(0.0, x - interaction) / seeds for x in (between, bound))
     df = most**2 / ((bound / seeds) ** 2 / (seeds - 1)) if between > 0 else math.inf
     return Estimate(mean, math.sqrt(between), math.sqrt(variance), df, seeds, of_mean)
+
+
+def estimate_score(scores_S: Floats, resampled_RS: Floats, *, lowest: float, trials: int | None) -> ScoreEstimate:
+    """Returns the mean of a score over seeds, with its uncertainty. The score lies between ``lowest`` and 1.
+
+    ``trials`` is the number of examples if the score is the share of right answers, and otherwise None. The other
+    arguments are those of :func:`estimate`.
+    """
+    known = vars(estimate(scores_S, resampled_RS)) | {"bounds": (lowest, 1.0)}
+    return ScoreEstimate(**known, trials=trials)
 
 
 def holm(p_T: Sequence[float]) -> list[float]:

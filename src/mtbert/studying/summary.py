@@ -18,7 +18,7 @@ from mtbert.batch import Floats
 from mtbert.studying import statistics
 from mtbert.studying.results import DevData, Results
 from mtbert.studying.settings import OVERALL
-from mtbert.studying.statistics import Estimate
+from mtbert.studying.statistics import Estimate, ScoreEstimate
 
 Against = Literal["control", "reference"]
 Verdict = Literal["better", "worse", "unclear"]
@@ -52,7 +52,7 @@ class RowScores:
     reference recipe.
     """
 
-    scores: Mapping[str, Estimate]
+    scores: Mapping[str, ScoreEstimate]
     by_seed: Sequence[Mapping[str, float]]  # the scores of each run, in the order of the seeds
     collapsed: Mapping[str, int]  # by task: the number of runs whose answers are all, or nearly all, the same
 
@@ -166,7 +166,7 @@ class _Sums:
     def _scored(self, row: str) -> RowScores:
         runs = self.results.runs[row].values()
         return RowScores(
-            scores={key: statistics.estimate(s, self.resampled[row][key]) for key, s in self.scores[row].items()},
+            scores={key: self._estimated(key, s, self.resampled[row][key]) for key, s in self.scores[row].items()},
             by_seed=[{key: float(s[i]) for key, s in self.scores[row].items()} for i in range(len(runs))],
             collapsed={
                 name: sum(dev.task.answer.labels.collapsed(r.predicted[name].decision.numpy()) for r in runs)
@@ -174,6 +174,15 @@ class _Sums:
                 if name in self.scores[row]
             },
         )
+
+    def _estimated(self, key: str, scores_S: Floats, resampled_RS: Floats) -> ScoreEstimate:
+        dev = self.results.dev.get(key)
+        trials = None if dev is None or dev.scored_by.right is None else len(dev.labels)
+        return statistics.estimate_score(scores_S, resampled_RS, lowest=self._lowest(key), trials=trials)
+
+    def _lowest(self, key: str) -> float:
+        """Returns the lowest value that a score can have; the highest is 1."""
+        return 0.0 if key == OVERALL else self.results.dev[key].scored_by.lowest
 
     def _compared(self, pairs: Mapping[str, str]) -> dict[str, dict[str, Comparison]]:
         found = {
@@ -202,7 +211,8 @@ class _Sums:
             ]
             for by in (self.scores, self.resampled)
         )
-        difference = statistics.estimate(mine - theirs, mine_R - theirs_R)
+        width = 1 - self._lowest(key)
+        difference = replace(statistics.estimate(mine - theirs, mine_R - theirs_R), bounds=(-width, width))
         p = difference.p
         dev = self.results.dev.get(key)
         if len(seeds) == 1 and dev is not None and (right := dev.scored_by.right) is not None:

@@ -1,6 +1,7 @@
 """The tables of a study: its data, its scores, comparisons of its recipes, and numbers from another source."""
 
 from mtbert.messages import few
+from mtbert.studying.charts import interval_text
 from mtbert.studying.held_out_scores import HeldOutScores
 from mtbert.studying.results import Results
 from mtbert.studying.settings import OVERALL, Printed
@@ -226,17 +227,16 @@ def _estimated(estimate: Estimate | None) -> str:
     return _score(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
 
 
-def _score(mean: float, sd: float | None, interval: tuple[float, float]) -> str:
-    low, high = interval
-    return f"{mean:.4f}" + ("" if sd is None else f" ± {sd:.4f}") + f" [{low:.4f}, {high:.4f}]"
+def _score(mean: float, sd: float | None, interval: tuple[float, float] | None) -> str:
+    return f"{mean:.4f}{'' if sd is None else f' ± {sd:.4f}'} {interval_text(interval, '{:.4f}'.format)}"
 
 
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return EMPTY
-    low, high = comparison.difference.interval
     star = "" if comparison.verdict == "unclear" else "*"
-    return f"{comparison.difference.mean:+.4f} [{low:+.4f}, {high:+.4f}] p {p_value(comparison.corrected)}{star}"
+    ends = interval_text(comparison.difference.interval, "{:+.4f}".format)
+    return f"{comparison.difference.mean:+.4f} {ends} p {p_value(comparison.corrected)}{star}"
 
 
 def p_value(p: float) -> str:

@@ -30,11 +30,22 @@ print(mtbert.load("{name}").predict("{task}", {texts}))
 
 
 @dataclass(frozen=True)
+class OverSeeds:
+    """The mean of a score over runs of a study that differ only in their seed.
+
+    ``interval`` holds the lower and upper end of the mean's 95% interval; it is None if it is not known.
+    """
+
+    seeds: int
+    mean: float
+    interval: tuple[float, float] | None
+
+
+@dataclass(frozen=True)
 class ScoreLine:
     """One score of a model on dev.
 
-    ``interval`` holds the lower and upper end of the score's 95% interval. ``seeds`` describes the runs of a study that
-    differ only in their seed: the number of seeds, the mean score, and the ends of the mean's 95% interval.
+    ``interval`` holds the lower and upper end of the score's 95% interval; it is None if it is not known.
     """
 
     task: str
@@ -43,7 +54,7 @@ class ScoreLine:
     constant: float  # the score of the best constant answer
     examples: int
     interval: tuple[float, float] | None = None
-    seeds: tuple[int, float, float, float] | None = None  # number of seeds, mean, and the ends of its 95% interval
+    over_seeds: OverSeeds | None = None
 
 
 @dataclass(frozen=True)
@@ -181,18 +192,27 @@ def _scores(scores: Sequence[ScoreLine]) -> list[str]:
         return []
     lines = ["## Scores on dev", ""]
     columns = ["task", "metric", "score", "95% interval", "best constant", "examples"]
-    seeds = any(line.seeds for line in scores)
+    seeds = any(line.over_seeds for line in scores)
     columns += ["mean over seeds"] * seeds
     lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
     for line in scores:
-        ends = "" if line.interval is None else "{:.4f} to {:.4f}".format(*line.interval)
+        ends = _ends(line.interval)
         cells = [f"`{line.task}`", line.metric, f"{line.score:.4f}", ends, f"{line.constant:.4f}", str(line.examples)]
         if seeds:
-            cells.append("" if line.seeds is None else "{1:.4f} ({2:.4f} to {3:.4f}), {0} seeds".format(*line.seeds))
+            cells.append("" if line.over_seeds is None else _mean(line.over_seeds))
         lines.append(f"| {' | '.join(cells)} |")
     why = "The interval is that of the choice of examples."
     why += " The mean over seeds is that of the study that this run is part of." * seeds
     return [*lines, "", why, ""]
+
+
+def _ends(interval: tuple[float, float] | None) -> str:
+    return "" if interval is None else f"{interval[0]:.4f} to {interval[1]:.4f}"
+
+
+def _mean(over: OverSeeds) -> str:
+    ends = _ends(over.interval)
+    return f"{over.mean:.4f}{f' ({ends})' if ends else ''}, {over.seeds} seeds"
 
 
 def _data(data: Sequence[tuple[str, str]]) -> list[str]:
