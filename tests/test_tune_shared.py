@@ -1,13 +1,17 @@
 """Tuning with a database: several commands share the trials, and no password is shown or written."""
 
+import fcntl
 import os
 import signal
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+import optuna
 import pytest
 import toy_postgres
 import toy_run
@@ -15,12 +19,14 @@ from children import Child
 from toy_postgres import PASSWORD, Server
 from toy_tuning import SILENT, put_scores, ranged, trials
 
+from mtbert import locks
 from mtbert.studying.trial_run import trial_folder
 from mtbert.studying.tunable import Tuning
-from mtbert.studying.tuning import run_tuning
+from mtbert.studying.tuning import _claim_next, _running, run_tuning
 
 postgres = toy_postgres.postgres
 LR = {"train.lr": {"low": 1e-5, "high": 1e-2, "log": True}}
+FOR_ITS_TURN = ("fcntl.flock", (fcntl.LOCK_EX,))  # the audit event of waiting for a lock
 
 
 @pytest.fixture
@@ -96,6 +102,63 @@ def test_the_trial_of_a_killed_command_is_resumed_by_another_that_waits_for_it(n
     pids = [str(child.process.pid) for child in (first, second)]
     assert trained(tmp_path) == {0: pids, 1: pids[1:]}
     assert [row["state"] for row in trials(tuning.out)] == ["complete", "complete"]
+
+
+def test_a_trial_that_ends_between_the_look_and_the_claim_of_another_command_is_not_trained_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tuning, hold = Tuning(name, (), False, tmp_path / "tuned", f"sqlite:///{tmp_path / 'trials.db'}"), tmp_path / "hold"
+    hold.touch()
+    first = command(tuning, 1)
+    until(lambda: list(trained(tmp_path)) == [0])
+    looked: list[int] = []
+
+    def look(study: optuna.Study) -> dict[int, optuna.trial.FrozenTrial]:
+        begun = _running(study)
+        looked.append(len(begun))
+        if len(looked) == 1:
+            hold.unlink()  # the trial of the first command ends only now
+            until(lambda: not locks.is_locked(trial_folder(tuning, 0)))
+        return begun
+
+    monkeypatch.setattr("mtbert.studying.tuning._running", look)
+    run_tuning(tuning, 1, SILENT)
+    assert first.said() == "done"
+    assert looked == [1, 0, 0]
+    assert trained(tmp_path) == {0: [str(first.process.pid)]}
+    assert [row["state"] for row in trials(tuning.out)] == ["complete"]
+
+
+def test_a_command_that_begins_while_another_makes_the_last_trial_makes_no_further_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    tuning, waits = (
+        Tuning(name, (), False, tmp_path / "tuned", f"sqlite:///{tmp_path / 'trials.db'}"),
+        tmp_path / "waits",
+    )
+    run_tuning(tuning, 1, SILENT)
+    ready, go, made = tmp_path / "ready", tmp_path / "go", optuna.Study.ask
+
+    def claim_next(*given: Any) -> Any:
+        ready.touch()
+        until(go.exists)
+        sys.addaudithook(lambda event, given: waits.touch() if (event, given[1:]) == FOR_ITS_TURN else None)
+        return _claim_next(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtbert.studying.tuning._claim_next", claim_next)
+        other = command(tuning, 2)  # forked before this process has any lock, which a fork would share
+    until(ready.exists)
+
+    def ask(study: optuna.Study) -> optuna.Trial:
+        go.touch()
+        until(lambda: waits.exists() or other.ended)
+        return made(study)
+
+    monkeypatch.setattr(optuna.Study, "ask", ask)
+    run_tuning(tuning, 2, SILENT)
+    assert other.said() == "done"
+    assert trained(tmp_path) == {0: [str(os.getpid())], 1: [str(os.getpid())]}
 
 
 def test_a_folder_and_its_database_belong_together(name: str, tmp_path: Path):
@@ -185,8 +248,6 @@ def test_a_database_of_something_else_is_refused(name: str, tmp_path: Path):
 
 
 def test_a_missing_driver_names_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    import sys
-
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(ValueError, match=r"^--storage: the driver of postgresql is not installed\. .*'mtbert\[tune\]'"):
         run_tuning(Tuning(name, (), False, tmp_path / "tuned", "postgresql://u:s3cret@127.0.0.1/d"), 1, SILENT)
