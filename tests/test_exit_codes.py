@@ -1,5 +1,9 @@
 """Failures of a command: its exit code, and the line that it prints."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -39,3 +43,20 @@ def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monk
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert (end.value.code, capsys.readouterr().err) == (code, "mtbert: a\n")
+
+
+@pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("recipe show nosuch", 2)])
+def test_a_closed_output_changes_nothing_else(arguments, code):
+    done = subprocess.run(
+        f"exec {sys.executable} -m mtbert {arguments} >&-", shell=True, capture_output=True, text=True, env=os.environ
+    )
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("mtbert: recipe nosuch") == bool(code)
+
+
+def test_characters_that_the_output_cannot_show_are_escaped():
+    call = [sys.executable, "-m", "mtbert", "docs", "demo"]
+    done = subprocess.run(call, capture_output=True, env=os.environ | {"PYTHONIOENCODING": "latin-1"})
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u2501" in done.stdout

@@ -180,3 +180,9 @@ def test_the_browser_has_the_worst_examples_and_those_most_surely_fixed_and_brok
     }
     # The worst two of both; then 5 is fixed by 6 nats, 4 by 3; 3 is broken by 3, 2 by 2, 7 by 1.
     assert found.examples("sst") == [0, 1, 3, 5]
+
+
+def test_the_names_of_classes_are_shortened_and_their_control_characters_escaped():
+    shown = errors._names(("plain", "a\u202eb", "x" * 100_000))
+    assert shown == ["plain", r"a\u202eb", "x" * 200 + " … (99,800 more characters)"]
+    assert errors._names(None) is None

@@ -16,7 +16,7 @@ from mtbert.recipe.settings import Recipe
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from website import commands, python_api, recipe_keys
-from website.build import ELSEWHERE, GENERATED, ROOT, build, collect, sources
+from website.build import ELSEWHERE, GENERATED, MARK, ROOT, build, collect, sources
 
 CONFIG = (ROOT / "website/zensical.toml").read_text()
 MISSING = importlib.util.find_spec("zensical") is None
@@ -140,6 +140,14 @@ def test_a_broken_link_fails_the_build_and_keeps_the_older_site(
     monkeypatch.setattr("website.build._with_links", lambda source, *_: source.read_text())
     (tmp_path / "site").mkdir()
     (tmp_path / "site/index.html").write_text("older")
+    (tmp_path / "site" / MARK).touch()
     with pytest.raises(subprocess.CalledProcessError):
         build(tmp_path / "site")
     assert (tmp_path / "site/index.html").read_text() == "older"
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path: Path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="holds files that are no site"):
+        build(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

@@ -104,6 +104,7 @@ def test_runs_on_other_numbers_of_threads_cause_a_warning(ended: Path, tmp_path:
         ("cells/sum-0/run/metrics.jsonl", '{"step": 1', r"metrics\.jsonl, line 1: damaged or half-written\."),
         ("cells/sum-0/run/metrics.jsonl", "[1]", r"metrics\.jsonl, line 1: damaged or half-written\."),
         ("cells/sum-0/run/metrics.jsonl", '{"step": 1}\n{}\n', r"metrics\.jsonl, line 2: damaged or half-written\."),
+        ("cells/sum-0/run/metrics.jsonl", '{"step": 1, "lr": Infinity}', r"metrics\.jsonl, line 1: damaged or half"),
         ("cells/sum-0/run/metrics.jsonl", '{"step": 1, "losses": 3}', r"metrics\.jsonl, line 1: damaged or half"),
         ("cells/sum-0/run/metrics.jsonl", '{"step": 1}\n', r"sum, seed 0: its answers to \w+ are not "),
         ("cells/sum-0/run/metrics.jsonl", b"\xff", r"metrics\.jsonl, line 1: damaged or half-written\."),

@@ -109,6 +109,22 @@ def test_a_tail_reads_whole_lines_alone_and_starts_again_where_a_file_was_cut(tm
     assert tail.look() == [1]
 
 
+def test_a_run_that_takes_the_place_of_another_is_read_from_its_beginning(run: Path, tmp_path: Path):
+    watched = WatchedRun(run)
+    watched.look()
+    recipe, log = (run / "recipe.yaml").read_text(), (run / "metrics.jsonl").read_text()
+    run.rename(tmp_path / "older")
+    watched.look()
+    assert run_lines(watched, 100, BARS, 0.0) == [f"{run}: no step yet"]
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe.replace("sst", "renamed"))
+    (run / "metrics.jsonl").write_text(log.replace("sst", "renamed"))
+    watched.look()
+    shown = "\n".join(run_lines(watched, 100, BARS, 0.0))
+    assert "renamed accuracy" in shown
+    assert "sst" not in shown
+
+
 def test_a_terminal_is_shown_the_run_until_it_ends(run: Path, monkeypatch: pytest.MonkeyPatch):
     whole = {name: (run / name).read_bytes() for name in ("metrics.jsonl", "timings.jsonl")}
     lines_of(run, 3)
@@ -167,6 +183,10 @@ def test_a_study_is_shown_run_by_run(ended: Path, tmp_path: Path):
 
 
 def test_a_folder_that_is_neither_is_a_mistake(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="no study here"):
+        watch_folder(tmp_path, console()[0])
+    # A tuning and the folder of a study's run have a recipe too, but they are no runs.
+    (tmp_path / "recipe.yaml").write_text("tasks: {}")
     with pytest.raises(FileNotFoundError, match="no study here"):
         watch_folder(tmp_path, console()[0])
 

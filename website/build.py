@@ -24,6 +24,7 @@ GENERATED = {
     "reference-commands.md": commands.page,
     "reference-python.md": python_api.page,
 }
+MARK = ".mtbert-site"  # a file that :func:`build` leaves, so that it replaces nothing but a site
 LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s]+)(\))")
 FENCE = re.compile(r"(^ *```.*?^ *```$)", re.DOTALL | re.MULTILINE)
 
@@ -39,9 +40,9 @@ def collect(folder: Path) -> None:
     pages = sources()
     places = {path: name for name, path in pages.items()}
     for name, path in pages.items():
-        (folder / name).write_text(_with_links(path, places, folder))
+        (folder / name).write_text(_with_links(path, places, folder), encoding="utf-8")
     for name, page in GENERATED.items():
-        (folder / name).write_text(page())
+        (folder / name).write_text(page(), encoding="utf-8")
     for path in Path(__file__).parent.glob("assets/*"):
         shutil.copy(path, folder / path.name)
 
@@ -50,14 +51,18 @@ def build(folder: Path) -> None:
     """Writes the site as HTML into ``folder``, in place of an older one.
 
     Raises:
+        FileExistsError: If ``folder`` holds files but no site.
         subprocess.CalledProcessError: If zensical finds a broken link or another fault, which it prints.
     """
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise FileExistsError(f"{folder}: holds files that are no site, and would be replaced. Name another folder.")
     with tempfile.TemporaryDirectory() as work:
         collect(Path(work) / "docs")
         shutil.copy(CONFIG, work)
         subprocess.run([sys.executable, "-m", "zensical", "build", "--strict", "--clean"], cwd=work, check=True)
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(Path(work) / "site", folder)
+        (folder / MARK).touch()
 
 
 def _with_links(source: Path, places: dict[Path, str], folder: Path) -> str:
@@ -77,5 +82,5 @@ def _with_links(source: Path, places: dict[Path, str], folder: Path) -> str:
         return f"{before}{place}{mark}{heading}{after}"
 
     # Every second part is a code block.
-    parts = FENCE.split(source.read_text())
+    parts = FENCE.split(source.read_text(encoding="utf-8"))
     return "".join(part if i % 2 else LINK.sub(link, part) for i, part in enumerate(parts))

@@ -1,13 +1,13 @@
 """The page of all keys of a recipe, generated from the JSON Schema of the class that validates recipes."""
 
 import json
-import re
 from typing import Any
 
 from mtbert.balance.known import BALANCING
 from mtbert.losses.known import LOSSES
 from mtbert.recipe.settings import Recipe
 from mtbert.sampling.known import SAMPLERS
+from mtbert.topics import slug
 from website.markdown import from_docstring, table
 
 INTRODUCTION = """# Recipe keys
@@ -88,7 +88,7 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
     if "$ref" in field:
         name = field["$ref"].rpartition("/")[2]
         kind = definitions[name]["properties"].get("kind", {}).get("const")
-        return f"`{kind}`" if kind else f"[a mapping](#{anchor(HEADINGS[name])})"
+        return f"`{kind}`" if kind else f"[a mapping](#{slug(HEADINGS[name])})"
     for key in ("anyOf", "oneOf"):
         if key in field:
             return " or ".join(dict.fromkeys(_type(one, definitions) for one in field[key]))
@@ -110,11 +110,6 @@ def _type(field: dict[str, Any], definitions: dict[str, Any]) -> str:
             return "text"
         case other:
             return str(other or "any value")
-
-
-def anchor(heading: str) -> str:
-    """Returns the anchor that the site gives a heading."""
-    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
 
 
 def _limits(field: dict[str, Any]) -> list[str]:

@@ -87,10 +87,21 @@ def others_load() -> str:
 
 
 def memory_limit() -> int | None:
-    """Returns the memory that a container's limit leaves to us, in bytes; None if there is no limit."""
+    """Returns the memory that a container may use, in bytes; None if there is no limit."""
     with suppress(ValueError):
         return int(_cgroup("memory.max", "memory/memory.limit_in_bytes"))
     return None
+
+
+def memory_used() -> int:
+    """Returns how many bytes of a container's limit are used; 0 if unknown. Files in its cache do not count."""
+    lines = dict(
+        line.split(" ", 1) for line in _cgroup("memory.stat", "memory/memory.stat").splitlines() if " " in line
+    )
+    with suppress(ValueError):
+        used = int(_cgroup("memory.current", "memory/memory.usage_in_bytes"))
+        return max(0, used - int(lines.get("inactive_file", 0)))
+    return 0
 
 
 def _cgroup(*names: str) -> str:

@@ -1,5 +1,6 @@
 """Running a command: every expected failure becomes a one-line message and an exit code."""
 
+import io
 import os
 import sys
 from contextlib import suppress
@@ -17,6 +18,7 @@ def run_command(app: typer.Typer) -> None:
     The exit code is 2 if the user made a mistake, 130 if the command was stopped, and 1 after any other expected
     failure. In each of these three cases, one line is printed. An unexpected error is raised unchanged.
     """
+    _mend_streams()
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()  # here a full disk still raises an error that is handled below
@@ -55,6 +57,16 @@ def run_command(app: typer.Typer) -> None:
         raise
     else:
         sys.exit(code)
+
+
+def _mend_streams() -> None:
+    """Makes printing possible where standard output or standard error is closed, or cannot show every character."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _said(error: typer.TyperException) -> str:

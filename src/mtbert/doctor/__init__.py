@@ -55,7 +55,9 @@ def report_health(console: "Console", *, as_json: bool = False, probes: Sequence
             console.print(f"{clean(finding.topic):10} {clean(finding.text)}", soft_wrap=True)
     healthy = not any(finding.broken for finding in findings)
     if as_json:
-        console.print(json.dumps({"findings": [asdict(f) for f in findings], "healthy": healthy}), soft_wrap=True)
+        console.print(
+            json.dumps({"findings": [asdict(f) for f in findings], "healthy": healthy}, allow_nan=False), soft_wrap=True
+        )
         return healthy
     advice = [line for finding in findings for line in finding.advice]
     console.print(f"\n{count(len(advice), 'piece')} of advice:" if advice else "\nAll is well.")

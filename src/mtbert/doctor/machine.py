@@ -63,10 +63,11 @@ def memory() -> list[Finding]:
     machine = psutil.virtual_memory()
     total, free = machine.total, machine.available
     limit = environment.memory_limit()
-    text = f"{size_text(total)}, {size_text(free)} free"
+    text = size_text(total)
     if limit is not None and limit < total:
-        free = min(free, limit)
+        free = min(free, max(0, limit - environment.memory_used()))
         text = f"{size_text(limit)} by the container's limit, of {size_text(total)}"
+    text += f", {size_text(free)} free"
     advice = []
     if free < LITTLE_MEMORY:
         advice.append(f"Only {size_text(free)} of memory is free. Close programs, or lower train.batch_size.")

@@ -25,6 +25,7 @@ WORST = 30  # examples of each row and task that the report shows
 CHANGED = 15  # further examples that a row fixes, and as many that it breaks
 OVERLAP_BINS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)  # edges of the bins of lexical overlap
 MOST_CHARACTERS = 5000  # characters of a text that the report shows
+MOST_OF_A_NAME = 200  # characters of a class's name that the report shows
 WORD = re.compile(r"\w+")
 
 
@@ -253,7 +254,8 @@ class Errors:
         worst = self.most_wrong(row)
         return {
             "tasks": {
-                task: {"labels": dev.task.answer.labels.choices(dev.task)} for task, dev in self.results.dev.items()
+                task: {"labels": _names(dev.task.answer.labels.choices(dev.task))}
+                for task, dev in self.results.dev.items()
             },
             "runs": [f"{name}, seed {seed}" for name, seed in runs],
             "rows": [rows.index(name) for name, _ in runs],
@@ -263,10 +265,15 @@ class Errors:
         }
 
 
-def _readable(text: str) -> str:
+def _names(choices: Sequence[str] | None) -> list[str] | None:
+    """Returns the names of answers as the page shows them; None if they cannot be listed."""
+    return None if choices is None else [_readable(name, MOST_OF_A_NAME) for name in choices]
+
+
+def _readable(text: str, most: int = MOST_CHARACTERS) -> str:
     """Returns a text of the data as the page shows it: not too long, and with every control character escaped."""
-    more = len(text) - MOST_CHARACTERS
-    return clean(text[:MOST_CHARACTERS], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
+    more = len(text) - most
+    return clean(text[:most], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
 
 
 def _number(value: float) -> float | None:

@@ -152,7 +152,7 @@ def _start(place: RunPlace, held: locks.Held) -> subprocess.Popen[bytes]:
         # In a new session, Ctrl-C reaches only the study, which then stops its workers. Their standard input ends when
         # the study does.
         return subprocess.Popen(
-            [sys.executable, "-m", "mtbert.studying.worker", str(place.folder)],
+            [sys.executable, "-P", "-m", "mtbert.studying.worker", str(place.folder)],
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,

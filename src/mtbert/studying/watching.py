@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from mtbert import files
+from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.messages import clean
 from mtbert.progress_bar import clock
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
@@ -43,7 +44,8 @@ def watch_folder(path: Path, console: Console) -> None:
     Raises:
         FileNotFoundError, ValueError: If the folder holds neither a run nor a study.
     """
-    look = _run_look(path, console) if (path / RECIPE_FILE).is_file() else _study_look(path, console)
+    is_run = all((path / name).is_file() for name in (RECIPE_FILE, ENVIRONMENT_FILE))
+    look = _run_look(path, console) if is_run else _study_look(path, console)
     lines, ended = look()
     if not console.is_terminal or ended:
         for line in lines:
@@ -70,11 +72,20 @@ class Tail(Generic[_Line]):
         self.file, self.parse = file, parse
         self._lines: list[_Line] = []
         self._place = (0, 0)  # the inode of the file, and the number of bytes read
+        self.written = 0.0  # when the file was last written, in seconds since 1970
 
     def look(self) -> list[_Line]:
         """Returns all whole lines so far, without damaged ones. A file that was cut or replaced is read again."""
-        with suppress(FileNotFoundError), files.open_regular(self.file, history.LARGEST_LOG) as opened:
+        try:
+            self._read()
+        except FileNotFoundError:  # not written yet, or taken away
+            self._lines, self._place = [], (0, 0)
+        return self._lines
+
+    def _read(self) -> None:
+        with files.open_regular(self.file, history.LARGEST_LOG) as opened:
             found, (inode, read) = os.fstat(opened.fileno()), self._place
+            self.written = found.st_mtime
             if found.st_ino != inode or found.st_size < read:
                 self._lines, read = [], 0
             opened.seek(read)
@@ -84,7 +95,6 @@ class Tail(Generic[_Line]):
             for text in whole.splitlines():
                 with suppress(ValueError):
                     self._lines.append(self.parse(text))
-        return self._lines
 
 
 class WatchedRun:
@@ -92,19 +102,32 @@ class WatchedRun:
 
     def __init__(self, run: Path) -> None:
         self.run = run
-        self.recipe = load_run_recipe(run / RECIPE_FILE)
-        self._metrics = Tail(run / history.METRICS, history.parse_line)
-        self._timings = Tail(run / TIMINGS, StepTime.model_validate_json)
+        self._begin()
         self.steps: list[history.Line] = []
         self.evaluations: list[history.Line] = []
         self.timings: list[StepTime] = []
 
+    def _begin(self) -> None:
+        """Reads the recipe, and starts the logs from the beginning."""
+        self._of = (self.run / RECIPE_FILE).stat().st_ino
+        self.recipe = load_run_recipe(self.run / RECIPE_FILE)
+        self._metrics = Tail(self.run / history.METRICS, history.parse_line)
+        self._timings = Tail(self.run / TIMINGS, StepTime.model_validate_json)
+
     def look(self) -> None:
-        """Reads what the run has logged since the last look."""
+        """Reads what the run has logged since the last look. If another run has taken its place, reads that one."""
+        with suppress(FileNotFoundError):  # the folder is being replaced
+            if (self.run / RECIPE_FILE).stat().st_ino != self._of:
+                self._begin()
         lines = self._metrics.look()
         self.steps = [line for line in lines if "evaluation" not in line]
         self.evaluations = [line for line in lines if "evaluation" in line]
         self.timings = self._timings.look()
+
+    @property
+    def written(self) -> float:
+        """When the run logged its last line, in seconds since 1970."""
+        return self._metrics.written
 
     @property
     def done(self) -> int:
@@ -157,9 +180,12 @@ def run_lines(run: WatchedRun, width: int, bars: str, now: float) -> list[str]:
         now: The present time, in seconds since 1970.
     """
     if not run.steps:
-        return [f"{run.run}: no step yet"]
+        return [f"{clean(str(run.run))}: no step yet"]
     of = f" of {run.total:,} ({run.done / run.total:.0%})" if run.total else ""
-    lines = [str(run.run), f"step {run.done:,}{of}, {_state(run, now)}"]  # a terminal cuts a long path, not the state
+    lines = [
+        clean(str(run.run)),
+        f"step {run.done:,}{of}, {_state(run, now)}",
+    ]  # a terminal cuts a long path, not the state
     last = run.steps[-1]
     parts = [f"learning rate {last['lr']:.2e}"] if "lr" in last else []
     seconds = sum(line.seconds for line in run.timings[-RECENT:])
@@ -188,7 +214,7 @@ def run_lines(run: WatchedRun, width: int, bars: str, now: float) -> list[str]:
 def _state(run: WatchedRun, now: float) -> str:
     if run.ended:
         return "ended"
-    quiet = now - (run.run / history.METRICS).stat().st_mtime
+    quiet = now - run.written
     left = f"about {clock(run.left)} left" if run.left is not None else "time left unknown"
     return left if quiet < QUIET else f"{left}, no new line for {clock(quiet)}: stopped, or busy with dev"
 
@@ -239,7 +265,7 @@ def _study_look(path: Path, console: Console) -> _Look:
     def look() -> tuple[list[str], bool]:
         ended = sum(place.ended.is_file() for place in places.values())
         longest = max(map(len, places))
-        lines = [f"{path}: {ended} of {len(places)} runs have ended"]
+        lines = [f"{clean(str(path))}: {ended} of {len(places)} runs have ended"]
         for name, place in places.items():
             if name not in runs and (place.run / RECIPE_FILE).is_file():
                 runs[name] = WatchedRun(place.run)

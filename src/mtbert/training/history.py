@@ -84,11 +84,15 @@ def parse_line(text: bytes) -> Line:
         ValueError: If the line is damaged.
     """
     try:
-        line: Line = json.loads(text)
+        line: Line = json.loads(text, parse_constant=_refuse)
         _Logged.model_validate(line)
     except (ValidationError, RecursionError) as error:
         raise ValueError(str(error)) from None
     return line
+
+
+def _refuse(number: str) -> None:
+    raise ValueError(f"{number} is no finite number")
 
 
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
