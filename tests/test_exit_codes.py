@@ -30,6 +30,25 @@ def test_too_little_memory_is_one_line(monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("mtbert: out of memory. Set train.token_budget,")
 
 
+def test_control_c_says_what_is_kept_and_how_to_go_on(monkeypatch, capsys):
+    import typer
+
+    app = typer.Typer()
+
+    @app.command()
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "app", app)
+    monkeypatch.setattr("sys.argv", ["mtbert"])
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, capsys.readouterr().err) == (
+        130,
+        "mtbert: stopped. What was finished is kept, and nothing is half written. Go on with the same command.\n",
+    )
+
+
 @pytest.mark.parametrize(
     ("error", "code"), [(ValueError("a"), 2), (PermissionError("a"), 2), (FloatingPointError("a"), 1), ("Stopped", 130)]
 )

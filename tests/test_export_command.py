@@ -27,6 +27,8 @@ from mtbert.use.export import Answering, OptionName, Wanted
 from mtbert.use.export.check import answer_tensors
 from mtbert.use.export.known import EXPORTERS
 
+CTRL_C = "stopped. What was finished is kept, and nothing is half written. Go on with the same command."
+
 
 @dataclass(frozen=True)
 class Copying:
@@ -315,7 +317,7 @@ def test_control_c_leaves_nothing(stopped_export: subprocess.Popen[str], tmp_pat
     assert entries(tmp_path) == [".out.new", "out"]
     stopped_export.send_signal(signal.SIGINT)
     _, said = stopped_export.communicate(timeout=30)
-    assert (stopped_export.returncode, said) == (130, "")
+    assert (stopped_export.returncode, said) == (130, f"mtbert: {CTRL_C}\n")
     assert entries(tmp_path) == []
 
 

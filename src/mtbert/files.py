@@ -19,6 +19,7 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from mtbert.messages import clean, few, reason, shown
+from mtbert.progress_bar import progress_of
 
 LARGEST_HEADER = 8 * 2**20  # bytes of the names and shapes in a safetensors file: about 140,000 tensors
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # error numbers that mean that the disk has no room left
@@ -108,7 +109,7 @@ def sha256(file: Path, repair: str) -> str:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file cannot be read, or is a folder, a pipe, a device or a socket.
     """
-    with repaired(file, repair), open_regular(file, sys.maxsize) as opened:
+    with repaired(file, repair), open_regular(file, sys.maxsize) as opened, progress_of(f"hashing {file}"):
         return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
@@ -304,8 +305,7 @@ def find_folder(folder: Path) -> Path | None:
     folders, or if the process was killed during the swap. Only the process that writes in ``folder`` may move the
     content back (:func:`settle`).
     """
-    _, old = _beside(folder)
-    return next((place for place in (folder, old) if place.exists()), None)
+    return next((place for place in (folder, _beside(folder)[1]) if place.exists()), None)
 
 
 def meant(folder: Path) -> Path:

@@ -23,6 +23,7 @@ from mtbert.data.tokenizer import sequences
 from mtbert.data.words import as_read, finder, rewritten
 from mtbert.losses import ClassWeighted
 from mtbert.messages import count, few
+from mtbert.progress_bar import progress_of
 from mtbert.ragged import all_values
 from mtbert.recipe.checks import check_rows
 from mtbert.recipe.parts import TaskRecipe
@@ -324,7 +325,8 @@ def _clusters(examples: Examples, positives: bool) -> Rows:
     depends_on = [*digests_of(examples.texts, keep), linked]
 
     def make(spool: Spool) -> None:
-        spool.add("numbers", clusters(examples, positives))
+        with progress_of("looking for equal texts"):
+            spool.add("numbers", clusters(examples, positives))
 
     def check(found: Kept) -> None:
         found.array("numbers", "<i8", size=len(examples) * len(examples.texts))

@@ -3,11 +3,13 @@
 import html
 import io
 import math
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -42,7 +44,10 @@ class LiveBar:
         self.console, self.frame, self.line, self.after = console, frame, line, after
         self.in_notebook = console.is_jupyter
         on_terminal = console.is_interactive and not console.is_jupyter and not console.quiet
-        self.live = Live(console=console, get_renderable=self._frame, transient=True) if on_terminal else None
+        # Standard output may be a file of answers, while the bar is on standard error.
+        beside = sys.stdout is not None and sys.stdout.isatty()
+        live = partial(Live, console=console, get_renderable=self._frame, redirect_stdout=beside)
+        self.live = live(transient=True) if on_terminal else None
         self.output: Any = None  # the output area of the notebook
         self.next = math.inf  # time of the next frame or line
         self.said_stopping = False

@@ -15,6 +15,7 @@ from mtbert import environment, files, yaml_text
 from mtbert.hub_client import asked, bars_shown
 from mtbert.messages import few, plain_console, reason, shown, warn
 from mtbert.model.download import LICENCE, READ_ME, Origin, hub_id, origin
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import shortened
 from mtbert.recipe.parts import TaskRecipe
@@ -131,7 +132,8 @@ def _write(
         warn(console, line)
     found = recipe_of(run, ())
     recipe = without_places(found)
-    told = _training(api, run, predictor, recipe, found.model.path, console)
+    with followed(console), progress_of("collecting facts for the card"):
+        told = _training(api, run, predictor, recipe, found.model.path, console)
     if to is None:
         (folder / RECIPE_FILE).write_text(dump_recipe(recipe), encoding="utf-8")
         pushed = list(predictor.tasks)

@@ -22,6 +22,7 @@ from mtbert.data.split import Inseparable, far_from
 from mtbert.data.tables import Table, TableFile
 from mtbert.files import resolved, sha256
 from mtbert.messages import count, shown
+from mtbert.progress_bar import progress_of
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
@@ -139,6 +140,15 @@ def split_table(recipe: Recipe, name: str) -> TableSplit:
     tables = [whole.chosen]
     if settings.dev is not None:
         tables.append(_kept(recipe, readers, settings.dev, weighted=False))
+    with progress_of(f"splitting {tables[0].name}"):
+        return _cut(recipe, readers, whole, tables)
+
+
+def _cut(
+    recipe: Recipe, readers: Sequence[TaskRecipe], whole: SourceTable, tables: Sequence[SourceTable]
+) -> TableSplit:
+    """Returns the split of a table that was read. ``whole`` also has the rows that the filter ``where`` excludes."""
+    settings = readers[0]
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
     read = [_examples(own, tasks) for own in views]

@@ -11,6 +11,8 @@ from mtbert.messages import clean
 from mtbert.processes import speaks
 from mtbert.training.signals import Stopped
 
+STOPPED = 130  # exit code
+
 
 def run_command(app: typer.Typer) -> None:
     """Runs the command that the user gave, and ends the process with an exit code.
@@ -21,6 +23,10 @@ def run_command(app: typer.Typer) -> None:
     _mend_streams()
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:  # typer turns Ctrl-C into this code
+            if sys.stderr.isatty():  # which shows ^C in the same line
+                typer.echo(err=True)
+            _fail("stopped. What was finished is kept, and nothing is half written. Go on with the same command.", code)
         sys.stdout.flush()  # here a full disk still raises an error that is handled below
     except typer.TyperException as error:
         said = _said(error)
@@ -32,9 +38,9 @@ def run_command(app: typer.Typer) -> None:
             _fail(f"{said.removesuffix('.')}. See: {command} --help", error.exit_code)
         sys.exit(error.exit_code)
     except Stopped as error:
-        _fail(str(error), 130)
-    except typer.Abort:
-        _fail("stopped", 130)
+        _fail(str(error), STOPPED)
+    except typer.Abort:  # the input ended where a command asks
+        _fail("stopped, because the input has ended.", STOPPED)
     except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         _fail(str(error), 2)
     except FloatingPointError as error:

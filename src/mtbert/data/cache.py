@@ -22,6 +22,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, NonNegativeInt
 
 from mtbert import files
+from mtbert.progress_bar import progress_of
 
 StoredArray = npt.NDArray[Any]
 
@@ -167,7 +168,7 @@ def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
         OSError, ValueError: If the file is missing or damaged.
     """
     file = _file(kind, depends_on)
-    with files.open_regular(file, 2**63) as opened:
+    with files.open_regular(file, 2**63) as opened, progress_of(f"reading {kind} from the cache"):
         end = opened.seek(0, os.SEEK_END)
         if end < TAIL:
             raise ValueError(f"{file}: damaged.")
@@ -207,7 +208,7 @@ def put(kind: str, depends_on: Sequence[object], make: Callable[[Spool], None]) 
         make(spool)
         handle, name = tempfile.mkstemp(file.suffix, dir=file.parent)  # private, because it holds texts
         try:
-            with os.fdopen(handle, "wb") as new:
+            with os.fdopen(handle, "wb") as new, progress_of(f"writing {kind} to the cache"):
                 footer = json.dumps({"arrays": spool.copy(new), "notes": spool.notes}).encode()
                 new.write(footer + _seal(file, footer) + len(footer).to_bytes(8, "little"))
             os.replace(name, file)

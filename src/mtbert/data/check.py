@@ -17,6 +17,7 @@ from rich.text import Text
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
 from mtbert.messages import few, shown, warn
+from mtbert.progress_bar import progress_of
 
 MOST_CLASSES = 20  # most classes that are listed
 CLASS_NAME, CLASS_WIDTH = 60, 20  # most characters of a class name, and of each line of it
@@ -155,7 +156,8 @@ def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console)
             told.append(data.table)
             console.print(render_table(data.table, [other for other in tasks if other.table is data.table]))
             found += _of_table(data.table)
-        figures = measure(data)
+        with progress_of(f"comparing the texts of {data.task.name}"):
+            figures = measure(data)
         console.print(render(figures, max_length))
         found += warnings(figures, max_length)
     for a, b in permutations(tasks, 2):

@@ -14,6 +14,7 @@ from mtbert import files
 from mtbert.data import conll, objects, parquet, plain, separated
 from mtbert.data.records import LARGEST_TABLE, Records
 from mtbert.messages import near, reason, shown
+from mtbert.progress_bar import progress_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".conll")  # each may be followed by .gz
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
@@ -44,7 +45,8 @@ def opened(
 
         def digest() -> str:
             file.seek(0)
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            with progress_of(f"hashing {name}"):
+                return hashlib.file_digest(file, "sha256").hexdigest()
 
         if suffix == ".parquet":
             columns, rows = parquet.parquet_records(name, file, None if every else wanted)

@@ -23,6 +23,7 @@ from mtbert.model.encoder import Encoder, EncoderConfig
 from mtbert.model.families.known import FAMILIES
 from mtbert.model.stored import FLOATS, check_finite, stored
 from mtbert.model.unfilled import unfilled
+from mtbert.progress_bar import progress_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,12 @@ def load_encoder(path: str, *, dropout: float | None = None) -> LoadedEncoder:
     config = read_config(folder / "config.json")
     if dropout is not None:
         config = replace(config, hidden_dropout=dropout, attention_dropout=dropout, embedding_dropout=None)
+    with progress_of(f"loading the weights of {path}"):
+        return _filled(folder, config)
+
+
+def _filled(folder: Path, config: EncoderConfig) -> LoadedEncoder:
+    """Returns an encoder of the given config, with the weights in ``folder``."""
     encoder = unfilled(config)
     needed = sum(p.numel() for p in encoder.behind(pooled=False))
     prefixes = FAMILIES[config.family].prefixes

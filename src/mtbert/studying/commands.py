@@ -214,7 +214,8 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
             f"{path}: no run of this study has ended. Go on with it: {command_line('study', 'STUDY', '--out', path)}"
         )
     if test or row is not None:
-        score_held_out(found, row, test or {}, path, console)
+        with followed(console):
+            score_held_out(found, row, test or {}, path, console)
     _write(found, path, console)
 
 

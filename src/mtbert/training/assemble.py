@@ -24,7 +24,7 @@ from mtbert.model.settings import Pal
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.processes import ALONE, Processes
-from mtbert.progress_bar import followed
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import check_card, read_card
@@ -67,7 +67,8 @@ class Assembled:
         """By task, how many of its dev examples have a text that some task trains on. Tasks with none are left out."""
         tables = {prepared.table.name: prepared.table for prepared in self.data.values()}
         dev = {name: linking(prepared.dev.examples.texts) for name, prepared in self.data.items()}
-        return leaks([column for table in tables.values() for column in table.train], dev)
+        with progress_of("comparing train with dev"):
+            return leaks([column for table in tables.values() for column in table.train], dev)
 
     @property
     def digests(self) -> dict[str, str]:
@@ -82,7 +83,12 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
         ValueError, FileNotFoundError: If a run of the recipe could not start.
     """
     with followed(console):
-        made = assemble(recipe)
+        return _check(recipe, console)
+
+
+def _check(recipe: Recipe, console: Console) -> list[str]:
+    """Prints a report on the data of ``recipe`` and returns its warnings."""
+    made = assemble(recipe)
     tell(console, made.notes)
     passes = made.run().plan.passes
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
@@ -93,10 +99,11 @@ def check_data(recipe: Recipe, console: Console) -> list[str]:
     }
     tasks = []
     for name, d in made.data.items():
-        tokens = (
-            count_tokens(made.tokenizer, d.train, longest, unknown),
-            count_tokens(made.tokenizer, d.dev, longest, unknown),
-        )
+        with progress_of(f"counting the tokens of {name}"):
+            tokens = (
+                count_tokens(made.tokenizer, d.train, longest, unknown),
+                count_tokens(made.tokenizer, d.dev, longest, unknown),
+            )
         table = tables.get(d.table.name)
         shared = (f"task {name}: {line}" for line in d.warnings)
         read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)

@@ -64,7 +64,9 @@ def start_run(
             call_others(rooted, held.folder, processes)
             made = assemble(rooted)
         made = replace(made, recipe=recipe)
-        notes = [Note(rows.renamed(note.text), note.warning) for note in (*made.notes, *made.data_notes)]
+        with followed(console):
+            found = [*made.notes, *made.data_notes]
+        notes = [Note(rows.renamed(note.text), note.warning) for note in found]
         tell(console, notes)
         run = made.run(processes)
         share_state(run, made.digests)

@@ -15,7 +15,7 @@ from mtbert.data import streams
 from mtbert.files import resolved
 from mtbert.messages import clean, count, few, shown, tell_end, warn
 from mtbert.part_share import PartShare
-from mtbert.progress_bar import LiveBar, bar_line, clock
+from mtbert.progress_bar import LiveBar, bar_line, clock, followed
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.inputs import fitting, id_columns, text_columns
@@ -70,7 +70,8 @@ def score_files(
     found = find_inputs(pattern, out)
     recipe = recipe_of(run, overrides)
     _check_folder(out, *recipe_targets(run, recipe))
-    predictor = load(run)
+    with followed(console):
+        predictor = load(run)
     for line in early_model(predictor, run):
         warn(console, line)
     columns = _columns(found, [*text_columns(recipe, predictor.tasks), *id_columns(recipe, recipe.tasks)])
@@ -97,7 +98,8 @@ def score_files(
     for key, name in maker.scorer.names.items():
         if key != name:
             warn(console, f"the input has a column {shown(key)}, so the answers to it are in {shown(name)}.")
-    maker.parts.begin(_job(plan, recipe, predictor))
+    with followed(console):
+        maker.parts.begin(_job(plan, recipe, predictor))
     progress = _Progress(console, found)
     with progress.bar_shown():
         if ray is not None:
@@ -106,7 +108,8 @@ def score_files(
             ray_parts.make_all(plan, maker, found, ray, progress.made)
         else:
             _make_all(maker, found, progress)
-    _tell(console, maker, found, folder)
+    with followed(console):
+        _tell(console, maker, found, folder)
 
 
 def _make_all(maker: Maker, found: Sequence[InputFile], progress: "_Progress") -> None:

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown, tell_end, warn
 from mtbert.numbers import number
 from mtbert.part_share import share_of
-from mtbert.progress_bar import followed
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.bulk import is_bulk, score_files
@@ -87,7 +88,8 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
     if source is not None or question.overrides or (optional and find_recipe(path) is not None):
         recipe = recipe_of(path, question.overrides)
     output, vectors_file = _targets(path, question, recipe)
-    predictor = load(path)
+    with followed(console):
+        predictor = load(path)
     for line in early_model(predictor, path):
         warn(console, line)
     if question.vectors is not None and alone is not None:
@@ -116,7 +118,8 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         written = outputs.answered(given.columns, given.rows, rows)
         for name, renamed in written.renamed.items():
             warn(console, f"the input has a column {shown(name)}, so the answers to it are in {shown(renamed)}.")
-        outputs.write_answers(written, output, suffix)
+        with nullcontext() if to_screen else followed(console), progress_of(f"writing {question.output}"):
+            outputs.write_answers(written, output, suffix)
         if not to_screen:
             what = "answer" if alone else "row"
             whose = "" if alone else f" with the answers of {few(blank)}"

@@ -27,7 +27,7 @@ from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
 from mtbert.messages import clean, count, few, reason, tell_end, warn
-from mtbert.progress_bar import followed
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
@@ -76,14 +76,15 @@ def review_run(
         for line in (*early_model(predictor, path), *warnings):
             warn(console, line)
         prediction = scoring.predict_examples(predictor.model, data)
+        known, why = _known(recipe, task)
     certainty_B = scoring.certainty(predictor.model, data.task, prediction)
-    known, why = _known(recipe, task)
     if why:
         warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
     columns, pool_rows = recipe.tasks[task].columns, [given.rows[row] for row in data.rows]
     labelled_B = np.array([any(is_given(row.get(name)) for name in columns.labels) for row in pool_rows], np.bool_)
     in_dev_B = ~labelled_B & _in_dev(recipe, task, data.examples, pool_rows, known.dev)
-    chosen = _chosen(data.examples, np.where(labelled_B | in_dev_B, np.inf, certainty_B), known.trained, top)
+    with followed(console), progress_of("choosing rows"):
+        chosen = _chosen(data.examples, np.where(labelled_B | in_dev_B, np.inf, certainty_B), known.trained, top)
     if not chosen:
         raise ValueError(
             f"{clean(source)}: has no row to label. Each is in train, has a text of dev, has a label, or has an empty "

@@ -14,7 +14,7 @@ from mtbert.batch import Dataset
 from mtbert.messages import few, near, plain_console, shown, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
-from mtbert.progress_bar import followed
+from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.settings import Recipe
 from mtbert.use.evaluate import dev_sets
 from mtbert.use.export import Compared, Exported, Exporter, OptionName, Wanted
@@ -121,14 +121,16 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
     compared: dict[str, Compared] = {}
 
     def fill(folder: Path) -> None:
-        answering = exporter.write(wanted, folder)
+        with progress_of(f"writing {order.to}"):
+            answering = exporter.write(wanted, folder)
         write_about(exporter, wanted, compared, folder)
         for name in tasks:
-            if rounds:
-                metric = recipe.tasks[name].metric
-                one = compare_scores(predictor.model, rows[name], metric, answering[name], order.tolerance)
-            else:
-                one = compare(predictor.model, rows[name], answering[name])
+            with progress_of(f"comparing the answers of {name}"):
+                if rounds:
+                    metric = recipe.tasks[name].metric
+                    one = compare_scores(predictor.model, rows[name], metric, answering[name], order.tolerance)
+                else:
+                    one = compare(predictor.model, rows[name], answering[name])
             compared[name] = one
             wanted.tell(f"{name}: {one}")
         write_about(exporter, wanted, compared, folder)

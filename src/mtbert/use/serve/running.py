@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtbert import files
 from mtbert.messages import clean, few, plain_console, shown, warn
+from mtbert.progress_bar import followed, progress_of
 from mtbert.use.hub_runs import find_run
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.serve.engines import Engine, EngineName, difference, engine_named, odd_answers
@@ -56,7 +57,7 @@ def serve_run(
     console = plain_console(stderr=True)
     with listen(host, port) as listener:
         path = find_run(path)
-        with ThreadPoolExecutor(1) as loader:
+        with ThreadPoolExecutor(1) as loader, followed(console), progress_of("loading the model"):
             predictor, made, warnings = loader.submit(_load, path, engine, precision).result()
         for line in warnings:
             warn(console, line)
