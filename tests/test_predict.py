@@ -32,7 +32,7 @@ def pairs_csv(folder: Path, *, ids: bool = True) -> Path:
 def test_predict_writes_a_table_in_the_order_of_its_input(toy, mtbert, tmp_path, suffix, delimiter):
     out = tmp_path / f"answers.{suffix}"
     done = mtbert("predict", toy / "run", "--task", "quora", "--input", pairs_csv(tmp_path), "--output", out)
-    assert (done.code, done.out, done.err.strip()) == (0, "", f"3 answers in {out}")
+    assert (done.code, done.out, done.err.strip()) == (0, "", f"done: 3 answers in {out}")
     rows = table(out.read_text(), delimiter)
     assert [row["id"] for row in rows] == ["x0", "x1", "x2"]
     assert list(rows[0]) == ["id", "sentence1", "sentence2", "label", "p(0)", "p(1)"]
@@ -160,7 +160,7 @@ def test_a_column_with_the_name_of_an_answer_stays_and_a_warning_says_where_the_
         f"warning: {tmp_path}/in.csv: columns that the task does not read, copied as they are: "
         "'label', 'other', 'score'.",
         "warning: the input has a column 'label', so the answers to it are in 'predicted_label'.",
-        f"2 answers in {tmp_path}/o.csv",
+        f"done: 2 answers in {tmp_path}/o.csv",
     ]
     first, second = table((tmp_path / "o.csv").read_text())
     assert list(first)[:6] == ["label", "id", "other", "sentence", "score", "predicted_label"]
@@ -233,7 +233,7 @@ def test_parquet_goes_in_and_out_with_its_types(toy, mtbert, tmp_path):
 def test_one_text_in_a_file_stands_beside_its_answer(toy, mtbert, tmp_path):
     out = tmp_path / "a.jsonl"
     call = ("predict", toy / "run", "--task", "sts", "--text", "old", "--text-pair", "new", "--output", out)
-    assert mtbert(*call).err == f"1 answer in {out}\n"
+    assert mtbert(*call).err == f"done: 1 answer in {out}\n"
     (row,) = map(json.loads, out.read_text().splitlines())
     assert list(row) == ["text", "text_pair", "score"]
     assert (row["text"], row["text_pair"]) == ("old", "new")

@@ -113,4 +113,4 @@ def test_foreign_names_and_labels_do_not_reach_the_terminal_raw(toy, mtbert, run
     done = mtbert("predict", toy / "run", "--task", "sst", "--input", tmp_path / "in.csv", "--output", out)
     assert (done.code, out.exists()) == (0, True)
     assert not set(done.err) & {"\x1b", "\a", "\r"}
-    assert done.err.splitlines()[-1] == f"1 answer in {tmp_path}/a\\x1b[2J.csv"
+    assert done.err.splitlines()[-1] == f"done: 1 answer in {tmp_path}/a\\x1b[2J.csv"

@@ -110,7 +110,7 @@ def test_what_a_person_is_asked_to_write_is_read_by_training(
     said, written, expected = ASKED[task]
     out = tmp_path / f"out{suffix}"
     done = mtbert("review", folder / "run", "--task", task, "--input", folder / "pool.csv", "--output", out)
-    assert done.err.splitlines()[-1] == f"2 rows to label in {out}. Write into {said}"
+    assert done.err.splitlines()[-1] == f"done: 2 rows to label in {out}. Write into {said}"
     lines = out.read_text().splitlines()
     rows = list(csv.DictReader(lines)) if suffix == ".csv" else list(map(json.loads, lines))
     rows[0] |= written  # the other one stays without a label
