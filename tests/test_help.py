@@ -49,6 +49,8 @@ def test_the_help_of_a_command_has_an_example(command: str):
     assert re.search(rf"^ *(\S+ \S+ \| )?mtbert {command}", done.output, re.MULTILINE)
 
 
+OLD_RUN = Path(__file__).parent / "old_model/run"
+
 # Completion --------------------------------------------------------------------------------------
 
 
@@ -60,6 +62,12 @@ def test_the_help_of_a_command_has_an_example(command: str):
         ("mtbert recipe show paper/su", {"paper/surgery"}),
         ("mtbert recipe show demo --diff paper/su", {"paper/surgery"}),
         ("mtbert evaluate run --spl", {"--split"}),
+        *(
+            (f"mtbert {command} {OLD_RUN}{part} --task s", {"same"})
+            for command in ("predict", "evaluate", "review", "export", "push")
+            for part in ("", "/best")
+        ),
+        ("mtbert predict nowhere --task s", set()),
     ],
 )
 def test_a_shell_completes_commands_options_and_shipped_recipes(words: str, offered: set[str], monkeypatch, capfd):

@@ -48,11 +48,13 @@ def refusal(*given: Any) -> str:
     return str(caught.value)
 
 
-def test_a_new_file_or_an_older_one_elsewhere_may_be_written(run, tmp_path):
+def test_a_new_file_may_be_written_and_an_older_one_if_it_may_be_replaced(run, tmp_path):
     for name in ("new.csv", "NEW.CSV", "a b.jsonl"):
         assert checked(run, tmp_path / name) == tmp_path / name
-    (tmp_path / "old.parquet").write_bytes(b"x")
-    assert checked(run, tmp_path / "old.parquet") == tmp_path / "old.parquet"
+    old = tmp_path / "old.parquet"
+    old.write_bytes(b"x")
+    assert refusal(run, old) == f"--output {old}: exists. Give another file, or replace it (--overwrite)."
+    assert outputs.check_output("--output", str(old), ANSWERS, run, {}, overwrite=True) == old
     (tmp_path / "link.csv").symlink_to(tmp_path / "behind.csv")
     assert checked(run, tmp_path / "link.csv") == tmp_path / "behind.csv"
 

@@ -84,7 +84,7 @@ def test_one_text_or_pair_is_answered_in_one_line(toy, mtbert):
 
 def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
     for name in ("v.npy", "v.safetensors"):
-        arguments = ("--input", pairs_csv(tmp_path), "--output", tmp_path / "a.csv", "--vectors", tmp_path / name)
+        arguments = ("--input", pairs_csv(tmp_path), "--output", tmp_path / f"{name}.csv", "--vectors", tmp_path / name)
         assert f"3 vectors in {tmp_path / name}" in mtbert("predict", toy / "run", "--task", "sts", *arguments).err
     vectors = np.load(tmp_path / "v.npy")
     assert (vectors.shape, vectors.dtype) == ((3, 16), np.float32)

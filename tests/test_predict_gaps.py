@@ -38,7 +38,9 @@ def test_a_task_answers_null_where_its_text_is_empty_and_the_others_answer(
     for task, kept in (("sst", "ace"), ("sts", "abe")):
         lines = [line for line in ROWS.splitlines() if line[0] in kept]
         file.write_text("\n".join([HEAD.strip(), *lines]))
-        assert mtbert("predict", toy / "run", "--task", task, "--input", file, "--output", full).code == 0
+        assert (
+            mtbert("predict", toy / "run", "--task", task, "--input", file, "--output", full, "--overwrite").code == 0
+        )
         alone = [json.loads(line) for line in full.read_text().splitlines()]
         together = [row[task] for row in rows if row[task] is not None]
         for one, other in zip(alone, together, strict=True):

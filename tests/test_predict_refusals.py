@@ -42,7 +42,11 @@ def test_data_that_a_change_names_are_not_overwritten_either(toy, mtbert, tmp_pa
     (tmp_path / "sst.csv").write_text("id,sentence\na,dog\n")
     call = ("predict", toy / "run", "--task", "sst", "--text", "a", "--output", tmp_path / "sst.csv")
     assert mtbert(*call, "--set", f"data.root={tmp_path}").mistake.endswith("is data of task sst. Give another.")
-    assert mtbert(*call).code == 0  # elsewhere the file may be written
+    assert mtbert(*call).mistake == f"--output {call[-1]}: exists. Give another file, or replace it (--overwrite)."
+    assert mtbert(*call, "--overwrite").code == 0  # elsewhere the file may be written
+    assert (tmp_path / "sst.csv").read_text().startswith("text,label,")
+    parts = ("predict", toy / "run", "--input", tmp_path / "*.csv", "--output", tmp_path / "parts", "--overwrite")
+    assert mtbert(*parts).mistake.startswith("--overwrite: replaces one file, and answers go into parts.")
 
 
 def test_answers_and_vectors_do_not_go_into_one_file(toy, mtbert, tmp_path):

@@ -42,7 +42,7 @@ def passes(monkeypatch) -> list[int]:
 def own(mtbert, run: Path, task: str, file: Path, *more: str) -> list[dict[str, object]]:
     """Returns the answers of a task that is asked alone, without the columns of the input."""
     out = file.parent / "own.jsonl"
-    assert mtbert("predict", run, "--task", task, "--input", file, "--output", out, *more).code == 0
+    assert mtbert("predict", run, "--task", task, "--input", file, "--output", out, *more, "--overwrite").code == 0
     given = {"id", "sentence", "sentence1", "sentence2"}
     return [{k: v for k, v in json.loads(line).items() if k not in given} for line in out.read_text().splitlines()]
 

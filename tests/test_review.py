@@ -105,7 +105,7 @@ def test_each_task_marks_its_own_share_and_scores_have_no_mark(mtbert: Mtbert, t
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert sum(row["quora"]["unsure"] for row in found) == 2
     assert all("unsure" not in row["sts"] for row in found)
-    said = mtbert(*asked, "--task", "sts").mistake
+    said = mtbert(*asked, "--task", "sts", "--overwrite").mistake
     assert said.startswith("--unsure: task sts: type 'regression' with head 'linear' gives no probability")
 
 
@@ -162,6 +162,16 @@ def test_a_pair_that_shares_one_text_with_dev_is_left_out_and_counted(mtbert: Mt
     done = mtbert("review", toy / "run", "--task", "quora", "--input", pool, "--output", out)
     assert f"warning: {pool}: left out 3 rows with a text that is also in dev." in done.err
     assert {row["id"] for row in rows_of(out)} == {"p3", "p4"}
+
+
+def test_a_file_that_is_there_is_kept_unless_it_may_be_replaced(mtbert: Mtbert, toy: Path, pool: Path, tmp_path: Path):
+    out = tmp_path / "labelled.csv"
+    out.write_text("by hand")
+    asked = ("review", toy / "run", "--task", "sst", "--input", pool, "--output", out)
+    assert mtbert(*asked).mistake == f"--output {out}: exists. Give another file, or replace it (--overwrite)."
+    assert out.read_text() == "by hand"
+    assert mtbert(*asked, "--overwrite").code == 0
+    assert out.read_text() != "by hand"
 
 
 def test_the_first_of_two_near_repeats_is_the_less_certain_one(toy: Path, pool: Path, tmp_path: Path):

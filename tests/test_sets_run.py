@@ -148,4 +148,5 @@ def test_a_label_that_dev_alone_has_is_one_line_that_names_the_place(folder: Pat
 def test_balanced_weights_need_rows_with_and_without_each_label(folder: Path, mtbert: Mtbert):
     labels = "tasks.names.labels=[good, long, new]"
     done = mtbert("train", folder / "mine.yaml", "--set", labels, "--out", folder / "no")
-    assert "balanced needs rows with and without every label in train, found none of 'new'." in done.mistake
+    assert done.code == 2
+    assert "balanced needs rows with and without every label in train, found none of 'new'." in done.err

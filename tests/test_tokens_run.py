@@ -103,8 +103,9 @@ def test_evaluate_shows_entities_and_their_confusion(folder: Path, said: Callabl
 def test_predict_gives_spans_in_the_text_as_it_is(folder: Path, said: Callable[..., str], tmp_path: Path):
     (tmp_path / "in.csv").write_text('text,n\n"  the is, the DOG sleeps.",1\n')
     for task in ("spans", "ner"):
+        asked = ("predict", folder / "run", "--task", task, "--input", tmp_path / "in.csv", "--overwrite")
         for name in ("a.csv", "a.jsonl", "a.parquet"):
-            said("predict", folder / "run", "--task", task, "--input", tmp_path / "in.csv", "--output", tmp_path / name)
+            said(*asked, "--output", tmp_path / name)
         (found,) = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
         (span,) = found["spans"]
         assert 0.2 < span["p"] < 1

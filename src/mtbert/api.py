@@ -188,6 +188,7 @@ def review(
     *,
     top: int = 200,
     changes: Changes = (),
+    overwrite: bool = False,
     progress: bool = False,
 ) -> int:
     """Writes the rows of a pool that a person should label next, and returns their number.
@@ -200,12 +201,13 @@ def review(
             reads, with empty labels, and the model's answer and its probability. The least certain row comes first.
         top: The largest number of rows to write.
         changes: New values of ``data.root`` or of the columns and files of tasks, in the form that :func:`train` takes.
+        overwrite: Whether to replace the file ``out`` if it exists.
         progress: Whether to print what the command prints.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the pool cannot be read, if the task does not exist or gives no
-            probability of an answer, or if ``out`` has another extension, cannot be written or would overwrite an
-            input.
+            probability of an answer, or if ``out`` has another extension, cannot be written, would overwrite an
+            input, or exists and ``overwrite`` is false.
 
     >>> mtbert.review("runs/mine", "topic", "pool.csv", "to-label.csv", top=100)  # doctest: +SKIP
     100
@@ -214,7 +216,8 @@ def review(
 
     place, target = str(_path("pool", pool)), str(_path("out", out))
     console = plain_console(stderr=True, quiet=not progress)
-    return review_run(_path("run", run), task, place, top, target, console, overrides=_overrides(changes))
+    overrides = _overrides(changes)
+    return review_run(_path("run", run), task, place, top, target, console, overrides=overrides, overwrite=overwrite)
 
 
 def study(

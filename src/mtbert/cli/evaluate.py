@@ -4,14 +4,16 @@ from typing import Annotated
 
 import typer
 
-from mtbert.cli.options import RunFolder, RunOverrides
+from mtbert.cli.options import RunFolder, RunOverrides, task_names
 from mtbert.messages import plain_console
 
 
 def evaluate(
     run: RunFolder,
     split: Annotated[str, typer.Option(help="dev, test, or a labelled file (then with --task).")] = "dev",
-    task: Annotated[str | None, typer.Option(help="Score only this task. Default: all tasks.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Score only this task. Default: all tasks.", autocompletion=task_names)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
     set_: RunOverrides = None,
 ) -> None:

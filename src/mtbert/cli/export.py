@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mtbert.cli.options import RunFolder
+from mtbert.cli.options import RunFolder, task_names
 from mtbert.messages import plain_console, tell_end
 
 
@@ -15,7 +15,10 @@ def export(
     out: Annotated[Path, typer.Option(help="The folder to write.")],
     task: Annotated[
         list[str] | None,
-        typer.Option(help="The task to export; may be repeated. Default: all that the format can hold."),
+        typer.Option(
+            help="The task to export; may be repeated. Default: all that the format can hold.",
+            autocompletion=task_names,
+        ),
     ] = None,
     input_: Annotated[
         str | None,

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mtbert.cli.options import RunFolder, RunOverrides
+from mtbert.cli.options import Overwrite, RunFolder, RunOverrides, task_names
 from mtbert.messages import plain_console
 
 
@@ -13,7 +13,9 @@ def predict(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="The task to answer; may be repeated. Default: all that take such texts.", show_default=False
+            help="The task to answer; may be repeated. Default: all that take such texts.",
+            show_default=False,
+            autocompletion=task_names,
         ),
     ] = None,
     input_: Annotated[
@@ -44,6 +46,7 @@ def predict(
     ray: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Make the parts on a Ray cluster, or on a local one: local.")
     ] = None,
+    overwrite: Overwrite = False,
     set_: RunOverrides = None,
 ) -> None:
     """Answer one or more tasks for each text: the class with its probabilities, or the score.
@@ -52,6 +55,8 @@ def predict(
     and columns in the same order, and new columns with the answers. If exactly one --task is given, the new columns
     have plain names such as label. Otherwise each name begins with the task: topic.label in a table, or
     {"topic": {"label": ...}} in jsonl.
+
+    A file that exists is kept, unless --overwrite is given.
 
     With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
     written in parts. Run the same command again to go on after it was stopped; run several to share the work.
@@ -86,6 +91,17 @@ def predict(
 
     share = None if unsure is None else unsure_share(unsure)
     asked = Question(
-        tuple(task or ()), input_, text, text_pair, output, vectors, tuple(set_ or ()), share, part_rows, part, ray
+        tuple(task or ()),
+        input_,
+        text,
+        text_pair,
+        output,
+        vectors,
+        tuple(set_ or ()),
+        share,
+        part_rows,
+        part,
+        ray,
+        overwrite,
     )
     predict_run(run, asked, plain_console(stderr=True))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from mtbert.cli.options import RunFolder
+from mtbert.cli.options import RunFolder, task_names
 
 
 def push(
@@ -16,7 +16,10 @@ def push(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(help="With --to: the task to export; may be repeated. Default: all that the format can hold."),
+        typer.Option(
+            help="With --to: the task to export; may be repeated. Default: all that the format can hold.",
+            autocompletion=task_names,
+        ),
     ] = None,
     input_: Annotated[
         str | None,

@@ -4,22 +4,24 @@ from typing import Annotated
 
 import typer
 
-from mtbert.cli.options import RunFolder, RunOverrides
+from mtbert.cli.options import Overwrite, RunFolder, RunOverrides, task_names
 
 
 def review(
     run: RunFolder,
-    task: Annotated[str, typer.Option(help="The task to label for.")],
+    task: Annotated[str, typer.Option(help="The task to label for.", autocompletion=task_names)],
     input_: Annotated[str, typer.Option("--input", help="The pool: a csv, tsv, jsonl or parquet file.")],
     output: Annotated[str, typer.Option(help="The csv, tsv or jsonl file to write.")],
     top: Annotated[int, typer.Option(help="The largest number of rows to write.")] = 200,
+    overwrite: Overwrite = False,
     set_: RunOverrides = None,
 ) -> None:
     """Choose the rows of a pool that a person should label next: those about which the model is least certain.
 
     The output has the columns that the recipe reads, with empty labels, and the model's answer and its probability. The
     least certain row comes first. Rows of dev, rows that have a label for the task, and near repeats are left out. Once
-    the file has been labelled, it can be used as one more train file.
+    the file has been labelled, it can be used as one more train file. A file that exists is kept, unless --overwrite is
+    given.
 
     Example:
 
@@ -27,4 +29,4 @@ def review(
     """
     from mtbert import api
 
-    api.review(run, task, input_, output, top=top, changes=set_ or (), progress=True)
+    api.review(run, task, input_, output, top=top, changes=set_ or (), overwrite=overwrite, progress=True)

@@ -42,7 +42,9 @@ OutputRow = dict[str, object]
 # Which files may be written ----------------------------------------------------------------------------------
 
 
-def check_output(option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str]) -> Path:
+def check_output(
+    option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str], *, overwrite: bool = False
+) -> Path:
     """Checks that ``predict`` may write the output file ``name``, and returns its path with symbolic links resolved.
 
     Args:
@@ -65,6 +67,8 @@ def check_output(option: str, name: str, known: Sequence[str], model: Path, read
     except ValueError as error:
         raise ValueError(f"{option} {clean(str(error))}") from None
     check_place(shown, real, model, reads)
+    if real.exists() and not overwrite:
+        raise ValueError(f"{shown}: exists. Give another file, or replace it (--overwrite).")
     return real
 
 

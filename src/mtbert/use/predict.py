@@ -46,6 +46,7 @@ class Question:
     part_rows: int | None = None  # this and the next two are for parts, see :func:`mtbert.use.bulk.score_files`
     share: str | None = None  # I/N
     ray: str | None = None
+    overwrite: bool = False  # whether an existing file is replaced
 
 
 # Answers -----------------------------------------------------------------------------------------------------
@@ -136,6 +137,7 @@ def _score_parts(path: Path, question: Question, console: Console) -> None:
     for option, given, why in (
         ("--unsure", question.unsure, "marks a share of the rows of one file"),
         ("--vectors", question.vectors, "is for one file"),
+        ("--overwrite", question.overwrite or None, "replaces one file"),
     ):
         if given is not None:
             raise ValueError(
@@ -213,7 +215,7 @@ def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Pat
         reads[Path(str(question.source))] = "the input file"
 
     def checked(option: str, name: str, known: Sequence[str]) -> Path:
-        return outputs.check_output(option, name, known, home, reads)
+        return outputs.check_output(option, name, known, home, reads, overwrite=question.overwrite)
 
     output = vectors = None
     if question.output != STANDARD_OUTPUT:

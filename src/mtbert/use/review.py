@@ -43,7 +43,15 @@ _WORDS = re.compile(r"\w+")
 
 
 def review_run(
-    path: Path, task: str, source: str, top: int, output: str, console: Console, *, overrides: Sequence[str] = ()
+    path: Path,
+    task: str,
+    source: str,
+    top: int,
+    output: str,
+    console: Console,
+    *,
+    overrides: Sequence[str] = (),
+    overwrite: bool = False,
 ) -> int:
     """Finds the rows of a pool about which a model is least certain, writes them to a file, and returns their number.
 
@@ -58,6 +66,7 @@ def review_run(
             answer and the probability of this answer. The least certain row comes first.
         console: Shows warnings and what was written.
         overrides: Changes to the run's recipe, as ``a.b=c``.
+        overwrite: Whether to replace an existing file.
 
     Raises:
         ValueError, FileNotFoundError: If the model, its recipe or the pool cannot be read, the task does not exist,
@@ -69,7 +78,8 @@ def review_run(
     path = find_run(path)
     recipe = recipe_of(path, overrides)
     home, reads = recipe_targets(path, recipe)
-    target = outputs.check_output("--output", output, REVIEWED, home, {Path(source): "the input file", **reads})
+    reads = {Path(source): "the input file", **reads}
+    target = outputs.check_output("--output", output, REVIEWED, home, reads, overwrite=overwrite)
     predictor = load(path)
     with followed(console):
         data, given, warnings = pool(predictor, recipe, task, source)
