@@ -1,5 +1,6 @@
 """Every screen is about the model that predicts; a run says how it ended, and can be made longer."""
 
+import copy
 import io
 import json
 import re
@@ -111,9 +112,7 @@ def test_early_stopping_says_when_and_why(tmp_path: Path):
     toy_run.set_up(tmp_path)
     settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=2"])
     screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
-    assert (
-        "stopped early at step 6 of 8: the last 2 evaluations did not beat that of step 2 (train.patience: 2)" in screen
-    )
+    assert "stopped early at step 6 of 8: the last 2 evaluations brought no higher score (train.patience: 2)" in screen
 
 
 def test_after_an_early_stop_predict_and_evaluate_say_at_what_step_the_model_is(
@@ -247,12 +246,15 @@ def test_the_command_accepts_epochs_only_with_resume(ended: tuple[Path, str]):
 # What was logged -----------------------------------------------------------------------------------
 
 
-def test_the_first_of_equal_evaluations_is_the_best(ended: tuple[Path, str]):
+def test_of_equal_evaluations_the_later_is_the_best_unless_its_answers_are_less_sure(ended: tuple[Path, str]):
     found = load_recipe(str(ended[0] / "recipe.yaml"))
     lines = history.read_log(ended[0] / "metrics.jsonl")
     first = next(line for line in lines if "evaluation" in line)
     again = [first, {**first, "step": 99}]
-    assert history.best(again, found)["step"] == 2
+    assert history.best(again, found)["step"] == 99
+    less = copy.deepcopy(again[1])
+    less["evaluation"]["sst"]["metrics"]["nll"] += 0.01
+    assert history.best([first, less], found)["step"] == 2
     assert history.last(again)["step"] == 99
     assert history.best([], found) is None
 

@@ -14,6 +14,8 @@ from rich.console import Console
 from mtbert import files
 from mtbert.display import Display
 from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+from mtbert.training.best import standing
 from mtbert.training.fit import fit
 from mtbert.training.run import Run
 from mtbert.training.signals import Stopped
@@ -27,12 +29,23 @@ SILENT = Console(quiet=True)
 class Watched:
     """A run with one step per evaluation and given scores, and a record of what it did."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, scores: list[float], patience: int | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        patch: pytest.MonkeyPatch,
+        scores: list[float],
+        patience: int | None,
+        sure: list[float] | None = None,
+    ) -> None:
         self.folder, self.patience = folder, patience
         self.kept: list[int] = []  # the steps at which best/ was written
         self.saved: list[int] = []  # the steps at which last/ was written
         self.steps = len(scores)
         patch.setattr(Recipe, "aggregate", lambda _, __, ___: scores[self.run.done - 1])
+        falling = sure or [-float(i) for i in range(len(scores))]  # then the first of equal scores is the best
+        patch.setattr(
+            "mtbert.training.run.standing", lambda _, __: (scores[self.run.done - 1], falling[self.run.done - 1])
+        )
         patch.setattr(files, "write_folder", self._write)
         patch.setattr("mtbert.training.fit.signals", self._signals)
         self.stop_at: int | None = None
@@ -68,7 +81,7 @@ CASES = [
     ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], None, [1, 2, 5], 6),
     ([0.1, 0.3, 0.2, 0.2, 0.9, 0.9], 2, [1, 2], 4),
     ([0.1, 0.3, 0.2, 0.2, 0.9, 0.8], 3, [1, 2, 5], 6),
-    ([0.5, 0.5, 0.5, 0.5], None, [1], 4),  # a tie is not better
+    ([0.5, 0.5, 0.5, 0.5], None, [1], 4),  # a tie with less sure answers is not better
     ([0.5, 0.5, 0.5, 0.5], 1, [1], 2),  # a plateau ends a run
     ([0.5, 0.4, 0.6, 0.5, 0.6, 0.7], 2, [1, 3], 5),  # a new best restarts the count, and a tie does not
     ([-2.0, -3.0, -1.0], 2, [1, 3], 3),
@@ -100,6 +113,50 @@ def test_the_best_evaluation_and_patience_do_not_depend_on_where_a_run_was_stopp
     found = Watched(folder, monkeypatch, scores, patience).fit(stop_at=stop)
     assert found.kept == best
     assert found.run.done == last
+
+
+TIES = [
+    # scores, sure, patience, the steps at which best/ is written, the number of the last step
+    ([0.5, 0.5, 0.5, 0.5], [-3, -2, -4, -1], None, [1, 2, 4], 4),  # surer answers win
+    ([0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0], None, [1, 2, 3, 4], 4),  # of equally sure ones the later
+    ([0.5, 0.5, 0.5, 0.5], [-3, -2, -1, 0], 2, [1, 2, 3], 3),  # and yet a plateau ends the run
+    ([0.4, 0.5, 0.5, 0.6], [-1, -3, -2, -9], None, [1, 2, 3, 4], 4),  # a higher score wins, however sure
+    ([0.5, 0.4, 0.5, 0.5], [-2, 0, -3, -2], 9, [1, 4], 4),
+]
+
+
+@pytest.mark.parametrize("stop", [None, 1, 2, 3])
+@pytest.mark.parametrize(("scores", "sure", "patience", "best", "last"), TIES)
+def test_of_equal_scores_the_surer_or_later_is_kept_wherever_the_run_was_stopped(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scores: list[float],
+    sure: list[float],
+    patience: int | None,
+    best: list[int],
+    last: int,
+    stop: int | None,
+):
+    found = Watched(folder, monkeypatch, scores, patience, sure).fit(stop_at=stop)
+    assert found.kept == best
+    assert found.run.done == last
+
+
+def test_answers_are_as_sure_as_the_mean_nll_of_the_tasks_that_the_score_counts(folder: Path):
+    run, _ = toy_run.build(folder)
+    made = {
+        "sst": Evaluation({"accuracy": 1.0, "nll": 0.5}, {}, False, 9),
+        "quora": Evaluation({"accuracy": 0.5, "cross_entropy": 0.75}, {}, False, 9),
+        "sts": Evaluation({"pearson": 0.0, "spearman": 0.0}, {}, False, 9),
+    }
+    recipe = run.recipe
+    assert standing(made, recipe) == (pytest.approx(2 / 3), -0.625)
+
+    def select(name: str) -> Recipe:
+        return recipe.model_copy(update={"train": recipe.train.model_copy(update={"select": name})})
+
+    assert standing(made, select("sst")) == (1.0, -0.5)
+    assert standing(made, select("sts"))[1] == 0.0
 
 
 def test_a_run_that_gave_up_and_is_resumed_makes_no_further_step_or_evaluation(

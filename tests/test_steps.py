@@ -201,9 +201,9 @@ def test_a_resumed_run_takes_the_threads_that_it_began_with(folder: Path, monkey
 
 def test_the_state_holds_numbers_that_a_new_run_does_not_have(folder: Path):
     run = run_of(folder, mode="alternate")
-    run.done, run.taken, run.evaluated, run.best, run.conflicting = 7, [1, 2, 4], 6, BestSoFar(0.25, 2), 4
+    run.done, run.taken, run.evaluated, run.best, run.conflicting = 7, [1, 2, 4], 6, BestSoFar(0.25, 2, -1.5), 4
     run.generator.manual_seed(5)
     again = gone_on(run, folder)
     assert (again.done, again.taken, again.evaluated) == (7, [1, 2, 4], 6)
-    assert (again.best, again.conflicting) == (BestSoFar(0.25, 2), 4)
+    assert (again.best, again.conflicting) == (BestSoFar(0.25, 2, -1.5), 4)
     assert torch.equal(again.generator.get_state(), run.generator.get_state())

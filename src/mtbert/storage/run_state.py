@@ -30,7 +30,8 @@ class Values(Settings):
     taken: tuple[int, ...]  # batches that each table has had
     evaluated: int = Field(ge=0)  # the step of the last evaluation
     best: float | None  # the best score so far
-    stale: int = Field(ge=0)  # evaluations since the best one
+    stale: int = Field(ge=0)  # evaluations since the best score was first reached
+    sure: float | None = None  # what decides between equal scores, of the best evaluation; older versions wrote none
     conflicting: int = Field(default=0, ge=0)  # steps in which the gradients of two tasks conflicted
     generator: str  # the state of the dropout generator, as hex digits
     metrics_bytes: int = Field(default=0, ge=0)  # the length of metrics.jsonl at this step

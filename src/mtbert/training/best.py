@@ -1,29 +1,55 @@
-"""The best evaluation of a run: the first one with the highest score.
+"""The best evaluation of a run: the one with the highest score. Of equal scores, the surer answers or the later win.
 
 The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``, and early
-stopping (``train.patience``) counts the evaluations after it.
+stopping (``train.patience``) counts the evaluations since the last higher score: an equal score does not delay it.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from mtbert.recipe.settings import Recipe
+from mtbert.scoring import Evaluation
+
+LOSSES = ("nll", "cross_entropy")  # metrics that tell how sure right answers are; a task has one of them or none
+
+
+def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, float]:
+    """Returns the score of an evaluation that ``train.select`` names, and a number that decides between equal scores.
+
+    This number is minus the mean negative log-likelihood of the tasks that the score counts, 0 if none of them has one.
+    """
+    select = recipe.train.select
+    counted = [scores[select]] if select in scores else scores.values()
+    losses = [score.metrics[name] for score in counted for name in LOSSES if name in score.metrics]
+    chosen = recipe.aggregate(select, {name: score.metrics for name, score in scores.items()})
+    return chosen, -sum(losses) / len(losses) if losses else 0.0
 
 
 @dataclass
 class BestSoFar:
-    """The best score so far, and the number of evaluations since then.
+    """The best score so far, and the number of evaluations since it was first reached.
 
     >>> best = BestSoFar()
-    >>> [best.count(score) for score in (0.5, 0.7, 0.7, 0.6)]
-    [True, True, False, False]
+    >>> [best.count(score, sure) for score, sure in ((0.5, -2), (0.7, -3), (0.7, -4), (0.7, -1), (0.6, 0))]
+    [True, True, False, True, False]
     >>> best
-    BestSoFar(score=0.7, since=2)
+    BestSoFar(score=0.7, since=3, sure=-1)
     """
 
     score: float = -math.inf
     since: int = 0  # evaluations
+    sure: float = -math.inf  # decides between equal scores
 
-    def count(self, score: float) -> bool:
-        """Records the score of a new evaluation; returns whether it is higher than every earlier score."""
-        improved = score > self.score
-        self.score, self.since = (score, 0) if improved else (self.score, self.since + 1)
-        return improved
+    def count(self, score: float, sure: float = 0.0) -> bool:
+        """Records a new evaluation; returns whether it is the best one so far.
+
+        It is if its score is higher than all earlier ones, or if its score equals the highest one and ``sure`` is at
+        least as high as that of the best evaluation.
+        """
+        higher = score > self.score
+        self.since = 0 if higher else self.since + 1
+        best = higher or (score == self.score and sure >= self.sure)
+        if best:
+            self.score, self.sure = score, sure
+        return best

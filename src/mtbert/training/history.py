@@ -17,7 +17,7 @@ from mtbert.scoring import Evaluation
 from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
-from mtbert.training.best import BestSoFar
+from mtbert.training.best import BestSoFar, standing
 from mtbert.training.timings import TIMINGS, StepTime
 
 METRICS = "metrics.jsonl"
@@ -98,12 +98,12 @@ def _refuse(number: str) -> None:
 def best(lines: Sequence[Line], recipe: Recipe) -> Line | None:
     """Returns the log line of the best evaluation; None if there was no evaluation.
 
-    The best evaluation is the first one with the highest value of the score that ``train.select`` names. The model at
-    the best evaluation is in ``best/``.
+    The best evaluation is the one with the highest value of the score that ``train.select`` names (see
+    :mod:`mtbert.training.best`). The model at the best evaluation is in ``best/``.
     """
     found, so_far = None, BestSoFar()
     for line in lines:
-        if "evaluation" in line and so_far.count(selected(line, recipe)):
+        if "evaluation" in line and so_far.count(*standing(task_scores(line), recipe)):
             found = line
     return found
 
@@ -118,7 +118,7 @@ def selected(line: Line, recipe: Recipe) -> float:
 
     The recipe's ``train.select`` names this score.
     """
-    return recipe.aggregate(recipe.train.select, {name: s.metrics for name, s in task_scores(line).items()})
+    return standing(task_scores(line), recipe)[0]
 
 
 def task_scores(line: Line) -> dict[str, Evaluation]:

@@ -31,7 +31,7 @@ from mtbert.sampling.turn import Progress, draw
 from mtbert.scoring import Evaluation
 from mtbert.seeds import numpy_generator, torch_generator
 from mtbert.storage.predictions import Predicted
-from mtbert.training.best import BestSoFar
+from mtbert.training.best import BestSoFar, standing
 from mtbert.training.exchange import Exchange
 from mtbert.training.objective import Objective, Shard, Tally
 from mtbert.training.optim import LARGEST_NORM, RowGradient, adamw, factors, learning_rate, step, total_norm
@@ -106,6 +106,7 @@ class Run:
         self.evaluated = 0  # steps before the last evaluation
         self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
         self.best = BestSoFar()
+        self.improved = False  # whether the last evaluation is the best one so far
         self.conflicting = 0  # steps in which the gradients of two tasks had a negative cosine
         self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
 
@@ -295,9 +296,8 @@ class Run:
             self.predictor, [data.dev for data in scored.values()], tick, self.processes
         )
         scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
-        chosen = self.recipe.aggregate(self.recipe.train.select, {name: s.metrics for name, s in scores.items()})
         self.evaluated = self.done
-        self.best.count(chosen)
+        self.improved = self.best.count(*standing(scores, self.recipe))
         return scores
 
     def _fit(self) -> None:
@@ -321,11 +321,6 @@ class Run:
             for name, predicted in self.predicted.items()
             for line in scoring.undefined_scores(self.data[name].dev, predicted, [self.recipe.tasks[name].metric])
         ]
-
-    @property
-    def improved(self) -> bool:
-        """Whether the last evaluation is the best one so far."""
-        return self.best.since == 0
 
     @property
     def over(self) -> bool:

@@ -87,8 +87,8 @@ def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
         raise ValueError(f"{out / history.METRICS}: has no evaluation, although the run has ended. Start it again.")
     if run.done < run.plan.steps:
         console.print(
-            f"stopped early at step {run.done} of {run.plan.steps}: the last {count(run.best.since, 'evaluation')} did "
-            f"not beat that of step {best['step']} (train.patience: {run.recipe.train.patience})",
+            f"stopped early at step {run.done} of {run.plan.steps}: the last {count(run.best.since, 'evaluation')} "
+            f"brought no higher score (train.patience: {run.recipe.train.patience})",
             soft_wrap=True,
         )
     scores = history.task_scores(best)

@@ -35,6 +35,7 @@ def snapshot(run: Run) -> RunState:
             evaluated=run.evaluated,
             best=run.best.score if math.isfinite(run.best.score) else None,
             stale=run.best.since,
+            sure=run.best.sure if math.isfinite(run.best.sure) else None,
             conflicting=run.conflicting,
             generator=run_state.generator_state(run.generator),
             tensors=len(tensors),
@@ -59,7 +60,8 @@ def restore(run: Run, state: RunState) -> None:
     with _named(run_state.TENSORS):
         moments = _moments(run, tensors)
     run.done, run.taken, run.evaluated = values.done, list(values.taken), values.evaluated
-    run.best = BestSoFar(-math.inf if values.best is None else values.best, values.stale)
+    score, sure = (-math.inf if number is None else number for number in (values.best, values.sure))
+    run.best = BestSoFar(score, values.stale, sure)
     run.conflicting = values.conflicting
     for name, module in _modules(run).items():
         prefix = f"{name}."
