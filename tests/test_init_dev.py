@@ -6,7 +6,7 @@ import commands
 import pytest
 import toy_files
 from commands import Mtbert
-from toy_files import TEXTS, csv, only_task
+from toy_files import TEXTS, csv, only_task, recipe
 
 here = toy_files.here
 mtbert = commands.mtbert
@@ -24,6 +24,13 @@ def chain(name: str, rows: int, *, apart: int = 0) -> str:
 def test_a_dev_split_is_by_rows_if_chains_of_texts_link_nearly_all_rows(rows: int, apart: int, linked: bool):
     task = only_task(chain("pairs.csv", rows, apart=apart))
     assert task.get("dev_split", "texts") == ("rows" if linked else "texts")
+
+
+def test_the_dev_split_of_several_tasks_is_a_setting_of_their_table():
+    first, second = ([f"the text number {i + shift}" for i in range(30)] for shift in (0, 1))
+    made = recipe(csv("pairs.csv", "first,second,same,near", first, second, ["no", "yes"], [0, 2.5, 5, 1.5]))
+    assert made["tables"]["pairs"]["dev_split"] == "rows"  # type: ignore[index]
+    assert all("dev_split" not in task for task in made["tasks"].values())
 
 
 def test_files_that_chains_of_texts_link_can_be_trained_on(mtbert: Mtbert):
