@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
-LOSSES = ("nll", "cross_entropy")  # metrics that tell how sure right answers are; a task has one of them or none
+OF_TRUTH = ("nll", "cross_entropy")  # metrics that tell how sure right answers are; a task has one of them or none
 
 
 def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, float]:
@@ -21,7 +21,7 @@ def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, f
     """
     select = recipe.train.select
     counted = [scores[select]] if select in scores else scores.values()
-    losses = [score.metrics[name] for score in counted for name in LOSSES if name in score.metrics]
+    losses = [score.metrics[name] for score in counted for name in OF_TRUTH if name in score.metrics]
     chosen = recipe.aggregate(select, {name: score.metrics for name, score in scores.items()})
     return chosen, -sum(losses) / len(losses) if losses else 0.0
 
