@@ -2,8 +2,8 @@
 
 import io
 import json
-import os
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence

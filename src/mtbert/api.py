@@ -206,8 +206,7 @@ def review(
 
     Raises:
         ValueError, FileNotFoundError: If the model or the pool cannot be read, if the task does not exist or gives no
-            probability of an answer, or if ``out`` has another extension, cannot be written, would overwrite an
-            input, or exists and ``overwrite`` is false.
+            probability of an answer, or if ``out`` has another extension, cannot be written, is an input or exists.
 
     >>> mtbert.review("runs/mine", "topic", "pool.csv", "to-label.csv", top=100)  # doctest: +SKIP
     100
@@ -215,8 +214,7 @@ def review(
     from mtbert.use.review import review_run
 
     place, target = str(_path("pool", pool)), str(_path("out", out))
-    console = plain_console(stderr=True, quiet=not progress)
-    overrides = _overrides(changes)
+    console, overrides = plain_console(stderr=True, quiet=not progress), _overrides(changes)
     return review_run(_path("run", run), task, place, top, target, console, overrides=overrides, overwrite=overwrite)
 
 
