@@ -1,5 +1,6 @@
 """The lock of a folder: putting the folder back after a kill, races with other processes, and waiting."""
 
+import fcntl
 import os
 import threading
 from pathlib import Path
@@ -72,3 +73,14 @@ def test_a_waiting_process_gets_the_lock_when_the_other_is_done(tmp_path: Path):
         order.append("first")
     waiting.join(60)
     assert order == ["first", "second"]
+
+
+def test_a_process_that_only_looks_does_not_take_a_claim_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    looking = [os.open(tmp_path / locks.LOCK, os.O_RDONLY | os.O_CREAT)]
+    fcntl.flock(looking[0], fcntl.LOCK_SH)
+    monkeypatch.setattr("time.sleep", lambda seconds: os.close(looking.pop()))
+    held = locks.claim_folder(tmp_path)
+    assert held is not None
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert locks.claim_folder(tmp_path) is None
+    held.leave()

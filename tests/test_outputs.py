@@ -82,6 +82,7 @@ def test_nothing_in_a_model_is_written(run):
     [
         ("a study", ("study.json", "cells/plain-0/recipe.yaml")),
         ("a tuning", ("recipe.yaml", "tune.db")),
+        ("a tuning", ("recipe.yaml", "storage.json")),
         ("an encoder", ("config.json", "model.safetensors")),
         ("an encoder", ("config.json", "model.safetensors.index.json")),
         ("an encoder", ("config.json", "pytorch_model.bin")),

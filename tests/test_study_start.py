@@ -137,6 +137,22 @@ def test_files_that_only_training_needs_are_removed_even_after_a_kill_kept_them(
     assert (older.run / "last").exists()  # an ended run of an older version has nothing else
 
 
+def test_recipes_that_are_there_are_not_written_again(study: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    one, recipe = run_place(tmp_path / "out", "sum", 0), study.rows["sum"].recipe
+    lay_out({one: recipe})
+    one.run.mkdir()
+    (one.run / "recipe.yaml").write_bytes(one.recipe.read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", pytest.fail)
+        patch.setattr(Path, "rename", pytest.fail)
+        patch.setattr(Path, "replace", pytest.fail)
+        lay_out({one: recipe})
+    moved = recipe.model_copy(update={"data": recipe.data.model_copy(update={"root": "elsewhere"})})
+    lay_out({one: moved})
+    assert "root: elsewhere" in one.recipe.read_text()
+    assert "root: elsewhere" in (one.run / "recipe.yaml").read_text()
+
+
 def test_a_study_says_how_many_threads_each_run_gets(study: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 8)
     file = io.StringIO()

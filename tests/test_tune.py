@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from mtbert import cli, locks
 from mtbert.recipe.files import load_recipe
+from mtbert.studying.trial_results import TrialBar
 from mtbert.studying.tunable import Tuning
 from mtbert.studying.tuning import run_tuning
 from mtbert.training.run import Run
@@ -86,6 +87,18 @@ def test_a_stopped_tuning_resumes_to_the_same_trials(folder: Path, monkeypatch: 
         assert (parts.out / file).read_bytes() == (folder / "whole" / file).read_bytes()
     ended = sum(len(p.read_text().splitlines()) for p in parts.out.rglob("timings.jsonl"))
     assert ended == steps[0]  # no step was repeated
+
+
+def test_the_run_of_a_trial_is_not_continued_with_other_settings(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    tuning = Tuning(ranged(folder), (), False, folder / "tuned")
+    real = Run.step
+    monkeypatch.setattr(Run, "step", lambda self: os.kill(os.getpid(), signal.SIGTERM) or real(self))
+    with pytest.raises(Stopped):
+        run_tuning(tuning, 2, SILENT)
+    begun = tuning.out / "trials/0/run/recipe.yaml"
+    begun.write_text(begun.read_text().replace("lr: ", "lr: 1"))
+    with pytest.raises(ValueError, match=r"trials/0: began with other settings\. Remove it, or give another folder\."):
+        run_tuning(tuning, 2, SILENT)
 
 
 def test_a_trial_below_the_median_is_pruned_and_the_best_score_counts(
@@ -266,3 +279,14 @@ def test_a_missing_optuna_names_the_extra(folder: Path, monkeypatch: pytest.Monk
     with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]"$'):
         run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
     assert importlib.util.find_spec("optuna") is not None
+
+
+def test_the_time_left_is_never_negative_where_an_older_trial_is_taken_over():
+    bar = TrialBar(SILENT, 10)
+    bar.begins(5)
+    bar.at(5, 0.5)
+    assert (bar._line()[:12], "-" in bar._line()) == ("trial 5: 50%", False)
+    bar.begins(2)
+    bar.at(2, 0.25)
+    assert (bar._line()[:12], "-" in bar._line()) == ("trial 2: 25%", False)
+    assert bar.done == 5.5

@@ -172,6 +172,11 @@ def test_a_folder_and_its_database_belong_together(name: str, tmp_path: Path):
     run_tuning(Tuning(name, (), False, tmp_path / "file"), 1, SILENT)
     with pytest.raises(ValueError, match=r"file: its trials are in .*file/tune\.db\. Drop --storage, or give another"):
         run_tuning(Tuning(name, (), False, tmp_path / "file", first), 2, SILENT)
+    trial_folder(Tuning(name, (), False, out), 0).mkdir(parents=True, exist_ok=True)
+    (out / "storage.json").rename(tmp_path / "kept.json")
+    with pytest.raises(ValueError, match=rf"^{out}/storage\.json: not there, although there are trials\."):
+        run_tuning(Tuning(name, (), False, out, first), 2, SILENT)
+    (tmp_path / "kept.json").rename(out / "storage.json")
     run_tuning(Tuning(name, (), False, tmp_path / "second", first), 2, SILENT)  # two searches in one database
     assert [len(trials(folder)) for folder in (out, tmp_path / "second")] == [1, 2]
 

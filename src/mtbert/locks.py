@@ -8,6 +8,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from mtbert import files
 
 LOCK = "lock"  # name of the file that the process at work in the folder keeps locked
 TRIES = 100  # attempts at a lock that other processes keep removing
+GLANCE = 0.02  # seconds until a lock is tried again that another process may hold for a moment only
 
 
 class Held:
@@ -118,7 +120,7 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
     file = folder / LOCK
     byte = int.from_bytes(hashlib.sha256(os.fsencode(item)).digest()[:7])  # two items rarely share one, and then wait
     with files.naming(file):
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = _opened(file)
     try:
         free = True
         with files.naming(file):
@@ -136,11 +138,14 @@ def claim_folder(folder: Path) -> Held | None:
 
     The caller must release the lock with :meth:`Held.leave`.
     """
-    try:
-        taken = _lock(folder)
-    except BlockingIOError:
-        taken = None
-    return None if taken is None else Held(folder, taken, (), lasting=True)
+    for left in reversed(range(3)):
+        with suppress(BlockingIOError):
+            taken = _lock(folder)
+            if taken is not None:
+                return Held(folder, taken, (), lasting=True)
+        if left:  # a process that only looks, with is_locked, has the lock for a moment
+            time.sleep(GLANCE)
+    return None
 
 
 def is_locked(folder: Path) -> bool:
@@ -199,7 +204,7 @@ def presence(folder: Path) -> Iterator[Presence]:
     file = folder / LOCK
     with files.naming(file):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+        descriptor = _opened(file)
     try:
         yield Presence(file, descriptor)
     finally:
@@ -258,6 +263,11 @@ def _put_back(found: Path, place: Path, taken: int) -> bool:
     return True
 
 
+def _opened(file: Path) -> int:
+    """Opens a lock file, which is created if it does not exist, and returns its file descriptor."""
+    return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+
+
 def _lock(folder: Path, wait: bool = False) -> int | None:
     """Locks ``folder`` and returns the lock's file descriptor; None if another process removed the lock file meanwhile.
 
@@ -265,7 +275,7 @@ def _lock(folder: Path, wait: bool = False) -> int | None:
         BlockingIOError: If another process holds the lock.
     """
     file = folder / LOCK
-    descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
+    descriptor = _opened(file)
     try:
         with files.naming(file):
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

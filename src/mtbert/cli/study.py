@@ -60,10 +60,11 @@ def study(
     if slurm is not None and (list_ or part is not None):
         raise ValueError("--slurm: its jobs share all runs, so give neither --list nor --part.")
     if list_ or slurm is not None:
+        from mtbert.files import check_out
         from mtbert.part_share import share_of
         from mtbert.studying.plan import load_study, study_folder
 
-        plan, place = load_study(study, set_ or ()), out or study_folder(study)
+        plan, place = load_study(study, set_ or ()), check_out(out or study_folder(study))
         if list_:
             from mtbert.studying.commands import list_runs
 

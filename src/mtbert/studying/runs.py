@@ -15,7 +15,7 @@ from typing import Literal
 
 from mtbert import files, locks
 from mtbert.json_files import read_settings
-from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe
+from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import Settings
@@ -148,7 +148,9 @@ def lay_out(wanted: Mapping[RunPlace, Recipe]) -> None:
         one.folder.mkdir(parents=True, exist_ok=True)
         one.tidy()  # the process may have been killed between the run's end and this
         one.failed.unlink(missing_ok=True)
-        files.write_text(one.recipe, dump_recipe(recipe))
+        text = dump_recipe(recipe)
+        if not one.recipe.is_file() or one.recipe.read_bytes() != text.encode():
+            files.write_text(one.recipe, text)
         begun = one.run / RECIPE_FILE
-        if begun.is_file():
+        if begun.is_file() and load_run_recipe(begun).data.root != recipe.data.root:
             change_run_recipe(begun, {"data": {"root": recipe.data.root}})

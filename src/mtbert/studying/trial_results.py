@@ -61,7 +61,7 @@ class TrialBar:
 
     def __init__(self, console: Console, trials: int) -> None:
         self.console, self.trials = console, trials
-        self.number = 0
+        self.number, self.share = 0, 0.0  # the trial that runs, and the finished part of it
         self.done = 0.0  # trials
         self.begun: tuple[float, float] | None = None  # the time of this call's first trial, and trials done then
         self.bar = LiveBar(console, self._frame, self._line)
@@ -78,7 +78,8 @@ class TrialBar:
         self.at(number, 0.0)
 
     def at(self, number: int, share: float) -> None:
-        self.number, self.done = number, number + share
+        self.number, self.share = number, share
+        self.done = max(self.done, number + share)  # a trial that another command left may be an older one
         self.bar.moved()
 
     def ended(self, number: int, how: str) -> None:
@@ -93,7 +94,7 @@ class TrialBar:
         return f"{clock(seconds)} left"
 
     def _line(self) -> str:
-        return f"trial {self.number}: {self.done - self.number:.0%}  {self._left()}"
+        return f"trial {self.number}: {self.share:.0%}  {self._left()}"
 
     def _frame(self) -> Table:
         return bar_line(f"trial {self.number}", self.done, self.trials, [self._left()], self.console.width)

@@ -14,9 +14,11 @@ from zlib import crc32
 from mtbert import environment, files
 from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE
+from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range, RangeOrChoices
 from mtbert.recipe.settings import Recipe
 from mtbert.studying.trial_results import TrialBar, ended_trials
+from mtbert.studying.trials import TRIALS
 from mtbert.studying.tunable import Tuning
 from mtbert.training import history, trackers
 from mtbert.training.resume import resume_run
@@ -67,7 +69,10 @@ def run_trial(
             fail(str(error))
             return
         try:
-            if (folder / "run" / RECIPE_FILE).is_file():
+            begun = folder / "run" / RECIPE_FILE
+            if begun.is_file():
+                if not same_settings(begun, recipe):
+                    raise ValueError(f"{folder}: began with other settings. Remove it, or give another folder.")
                 resume_run(folder / "run", console, track=track)
             else:
                 start_run(recipe, folder / "run", console, track=track)
@@ -97,7 +102,7 @@ def run_trial(
 
 def trial_folder(tuning: Tuning, number: int) -> Path:
     """Returns the folder of a trial."""
-    return tuning.out / "trials" / str(number)
+    return tuning.out / TRIALS / str(number)
 
 
 def drop_weights(tuning: Tuning, number: int) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import optuna
     from sqlalchemy import URL
 
+TRIALS = "trials"  # the folder with a folder for each trial
 DATABASE = "tune.db"
 STORAGE_FILE = "storage.json"
 EXAMPLE = "Give for example --storage postgresql://USER@HOST/DATABASE"
@@ -81,6 +82,10 @@ class TrialStorage:
             raise ValueError(f"{self.out}: its trials are in {self.file}. Drop --storage, or give another folder.")
         storage = stack.enter_context(self._connected())
         if found is None:
+            if (self.out / TRIALS).exists():  # new trials would go on with the runs of these
+                raise ValueError(
+                    f"{record}: not there, although there are trials. Put it back, or give another folder."
+                )
             found = StorageRecord(url=self.name, study=f"mtbert-{secrets.token_hex(8)}")
             study = _create(storage, found.study)
             write_settings(record, found)  # if it is not written, nobody looks for the trials in the database
@@ -97,7 +102,7 @@ class TrialStorage:
     def _study_in_file(self, stack: ExitStack) -> "optuna.Study":
         from sqlalchemy import URL
 
-        if (self.out / "trials").exists() and not self.file.is_file():
+        if (self.out / TRIALS).exists() and not self.file.is_file():
             raise ValueError(f"{self.file}: not there, although there are trials. Put it back, or give another folder.")
         try:
             url = URL.create("sqlite", database=str(files.resolved(self.file))).render_as_string()

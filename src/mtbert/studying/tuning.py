@@ -94,10 +94,10 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
                 write_trials(tuning, study, base.tune)
         with turn():  # the process may have been killed between a trial's end and its line
             write_trials(tuning, study, base.tune)
-    ended = ended_trials(study)
+        ended, begun = ended_trials(study), len(study.trials)
     if not ended:
         raise ValueError(
-            f"{tuning.out}: none of {len(study.trials)} trials came to its end, see trials.csv. "
+            f"{tuning.out}: none of {begun} trials came to its end, see trials.csv. "
             "Mend the ranges, and give another folder."
         )
     console.print(best_trials(ended, base))

@@ -31,6 +31,7 @@ KEPT = (
     ("a run", (RECIPE_FILE, ENVIRONMENT_FILE)),
     ("a study", ("study.json", "cells")),
     ("a tuning", (RECIPE_FILE, "tune.db")),
+    ("a tuning", (RECIPE_FILE, "storage.json")),
     ("an encoder", ("config.json", "model.safetensors")),
     ("an encoder", ("config.json", "model.safetensors.index.json")),
     ("an encoder", ("config.json", "pytorch_model.bin")),
