@@ -75,7 +75,7 @@ def test_losses_get_class_indices_and_scores_between_0_and_1():
 def test_labels_are_told_in_a_few_words_and_so_is_what_counts_as_wrong():
     tasks = (CLASSES, YES_NO, SCORES, Task(name="s", type="regression", inputs="single"))
     assert [task.answer.labels.summary(task) for task in tasks] == ["a, b, c", "no, yes", "1 to 5", "0 to 1"]
-    far = "A score counts as wrong if it is further from its label than 0.1 of the range."
+    far = "A score counts as wrong if it is more than 10% of the range away from its label."
     assert [task.answer.labels.wrong for task in tasks] == ["", "", far, far]
 
 

@@ -12,7 +12,7 @@ import toy_report
 from mtbert.batch import Example, Examples
 from mtbert.storage.predictions import Predicted
 from mtbert.studying import figures, learning
-from mtbert.studying.charts import WINDOWS, Chart, windows
+from mtbert.studying.charts import WINDOWS, Chart, Matrix, windows
 from mtbert.studying.drawing import figure_of, write_figure
 from mtbert.studying.errors import Errors, Judged
 from mtbert.studying.reliability import reliability_charts
@@ -149,7 +149,20 @@ def test_a_confusion_matrix_is_shares_of_each_label(results: Results):
         examples=Examples.of(Example(str(i), ("a", "b"), label) for i, label in enumerate([0, 0, 0, 1])),
     )
     run = replace(results.runs["plain"][0], predicted={"quora": Predicted(torch.zeros(4), torch.tensor([0, 1, 1, 1]))})
-    assert figures._confusion(d, run) == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))
+    results = replace(results, dev={"quora": d}, runs={"plain": {0: run, 1: run}})
+    (chart,) = figures.confusion_matrices(results, summarise(results))
+    (matrix,) = chart.panels
+    assert isinstance(matrix, Matrix)
+    assert matrix.shares_KK == pytest.approx(np.array([[1 / 3, 2 / 3], [0, 1]]))
+
+
+def test_of_many_labels_a_confusion_matrix_has_those_with_the_most_errors():
+    counts_KK = np.diag(np.full(200, 5.0))
+    for k in range(15):
+        counts_KK[k, 100 + k] = 2 + k
+    counts_KK[60, 61] = 1
+    assert figures._most_confused(counts_KK) == [*range(15), *range(100, 115)]
+    assert figures._most_confused(counts_KK[:3, :3]) == [0, 1, 2]
 
 
 def test_every_figure_exists_in_both_formats(page: Path):

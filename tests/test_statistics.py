@@ -173,6 +173,11 @@ def test_the_detectable_effect_of_a_normal_is_the_textbooks():
     assert found.detectable() == pytest.approx(0.01 * (1.959964 + 0.841621), rel=1e-4)
 
 
+def test_an_effect_larger_than_any_is_not_detectable():
+    assert Estimate(0.0, 0.1, 0.3, math.inf, 3, bounds=(-1.0, 1.0)).detectable() == pytest.approx(0.84048, rel=1e-4)
+    assert Estimate(0.0, 0.1, 0.4, math.inf, 3, bounds=(-1.0, 1.0)).detectable() == math.inf
+
+
 @pytest.mark.parametrize(("df", "alpha"), [(2.0, 0.05), (4.0, 0.05), (10.0, 0.005)])
 def test_a_detectable_effect_is_found_four_times_in_five(df: float, alpha: float):
     effect = Estimate(mean=0.0, sd=0.0, se=1.0, df=df, seeds=3).detectable(alpha)

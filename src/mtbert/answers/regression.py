@@ -55,7 +55,7 @@ class ScoreLabels(LabelKind[Labels]):
 
     figures: tuple[FigureName, ...] = ("similarity",)
     graded: bool = True
-    wrong: str = f"A score counts as wrong if it is further from its label than {NEAR:g} of the range."
+    wrong: str = f"A score counts as wrong if it is more than {NEAR:.0%} of the range away from its label."
 
     def check(self, task: TaskFacts) -> None:
         if task.labels is not None:

@@ -179,7 +179,12 @@ def interval_text(interval: tuple[float, float] | None, write: Callable[[float],
 def short(value: float) -> str:
     """Returns a number as short text: whole numbers with commas, others with at most four significant digits.
 
-    >>> short(2250.0), short(0.43233), short(0.000021)
-    ('2,250', '0.4323', '2.1e-05')
+    >>> short(2250.0), short(0.43233), short(0.00015)
+    ('2,250', '0.4323', '1.5e-4')
     """
-    return f"{value:,.0f}" if value == round(value) and abs(value) < 1e15 else f"{value:.4g}"
+    if value == round(value) and abs(value) < 1e15:
+        return f"{value:,.0f}"
+    if abs(value) >= 0.001:
+        return f"{value:.4g}"
+    digits, power = f"{value:.3e}".split("e")
+    return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"

@@ -1,5 +1,6 @@
 """The words at the top of a report: its result in a sentence or two, what limits it, and what to do next."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -131,11 +132,7 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
     seeds = sorted({one.difference.seeds for _, one in judged.values()})
     least = [x for score in scores if (x := summary.detectable(against, score)) is not None]
     if least:
-        size = f"{min(least):.3f}" + (f" to {max(least):.3f}, depending on the score," if len(least) > 1 else "")
-        said.append(
-            f"With {_seeds(seeds)}, a study like this one finds a true difference of {size} four times out of five. A "
-            "smaller one is easily missed."
-        )
+        said.append(f"With {_seeds(seeds)}, {_findable(least)}")
     single = sum(one.difference.seeds == 1 for _, one in judged.values())
     if single:
         has = "has" if single == 1 else "have"
@@ -159,6 +156,18 @@ def _leaks(results: Results) -> list[str]:
         if most:
             found.append(f"{most / len(dev.examples):.1%} of the examples of {name}")
     return [f"Scores on dev may be too good, because texts of train are in dev too: {_list(found)}."] if found else []
+
+
+def _findable(least: Sequence[float]) -> str:
+    """Returns the end of a sentence about the smallest differences that a study finds, one for each deciding score."""
+    known = [x for x in least if not math.isinf(x)]
+    if not known:
+        return "a study like this one can miss any difference, however large: the scores vary too much."
+    size = f"{min(known):.3f}" + (f" to {max(known):.3f}, depending on the score," if len(known) > 1 else "")
+    return (
+        f"a study like this one finds a true difference of {size} four times out of five. A smaller one is easily "
+        "missed."
+    )
 
 
 def _seeds(found: Sequence[int]) -> str:
@@ -241,7 +250,7 @@ def _more(unclear: Sequence[Estimate], least: float | None) -> str:
         )
     seeds = max(one.seeds for one in varied)
     said = f"Run more seeds if a smaller difference matters: {1 - share:.0%} of the uncertainty comes from the seeds."
-    if least is None:
+    if least is None or math.isinf(least):
         return said
     finer = least * float(np.sqrt(share + (1 - share) / 2))
     return f"{said} With {2 * seeds} seeds, a difference of about {finer:.3f} would be found."
@@ -263,7 +272,8 @@ def _errors_to_read(errors: Errors, row: str) -> list[str]:
         return []
     task, share, pair = worst
     said = f"Read the errors of {task} first: {share:.0%} of the answers of {row} are wrong there"
-    return [said + (f", most often {pair[1]} where the label is {pair[0]}." if pair is not None else ".")]
+    said += f", most often {few(pair[1:])} where the label is {few(pair[:1])}." if pair is not None else "."
+    return [f"{said} {errors.results.dev[task].task.answer.labels.wrong}".rstrip()]
 
 
 def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclusion:

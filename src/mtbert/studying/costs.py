@@ -4,7 +4,7 @@ import numpy as np
 
 from mtbert.progress_bar import clock
 from mtbert.studying.results import EndedRun, Results
-from mtbert.studying.text_table import EMPTY, TextTable
+from mtbert.studying.text_table import EMPTY, TextTable, if_seeds
 
 
 def cost_table(results: Results) -> TextTable:
@@ -31,8 +31,9 @@ def cost_table(results: Results) -> TextTable:
         ("row", "steps", "time of training", "steps per second", "tokens per second", "most memory"),
         tuple(rows),
         (
-            "Means over the seeds; the time is that of the steps, without scoring dev. Memory is that of the whole "
-            "process or, on a GPU, that of PyTorch on the GPU; the largest of all seeds.",
+            f"{if_seeds(results.runs, 'Means over the seeds. ')}The time is that of the steps, without scoring dev. "
+            "Memory is that of the whole process or, on a GPU, that of PyTorch on the GPU"
+            f"{if_seeds(results.runs, '; the largest of all seeds')}.",
         ),
     )
 

@@ -18,7 +18,7 @@ from scipy import stats
 from mtbert.answers import Judged
 from mtbert.messages import clean, count
 from mtbert.studying.results import DevData, EndedRun, Results
-from mtbert.studying.text_table import TextTable
+from mtbert.studying.text_table import TextTable, if_seeds
 from mtbert.studying.type_tables import type_tables
 
 WORST = 30  # examples of each row and task that the report shows
@@ -97,7 +97,8 @@ class Errors:
             ("row", *ranges, "rank correlation"),
             (tuple(counts), *rows),
             (
-                "The columns are shares of words: those that both texts have, of those that either has. All seeds. "
+                "The columns are shares of words: those that both texts have, of those that either has. "
+                f"{if_seeds(self.judged[task], 'The errors are means over all seeds. ')}"
                 "rank correlation: Spearman's, between that share and the error.",
             ),
         )

@@ -3,7 +3,7 @@
 Dimension key: B examples, K classes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -17,9 +17,10 @@ from mtbert.studying.errors import OVERLAP_BINS, Errors
 from mtbert.studying.learning import conflict, learning, sampling, step_sizes
 from mtbert.studying.reliability import reliability_charts
 from mtbert.studying.results import DevData, EndedRun, Results
-from mtbert.studying.sets import co_occurrence
+from mtbert.studying.sets import MOST_LABELS, co_occurrence
 from mtbert.studying.summary import Comparison, Summary
 from mtbert.studying.tables import p_value
+from mtbert.studying.text_table import if_seeds
 
 
 def study_charts(results: Results, summary: Summary, errors: Errors) -> list[Chart]:
@@ -74,7 +75,11 @@ def _difference(name: str, one: Comparison) -> Interval:
 
 def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
     """Draws the dev scores of a study's recipes. A single recipe is compared with the best constant answer."""
-    alt = "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples."
+    alt = if_seeds(
+        results.runs,
+        "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples.",
+        "The score on dev, with its 95% interval, which covers the chance in the choice of the examples.",
+    )
     if len(summary.rows) == 1:
         ((row, scored),) = summary.rows.items()
         lines = [
@@ -122,15 +127,19 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Chart]:
             continue
         found = _details(dev, _first(results.runs[rows[0]]))
         labels = tuple(map(str, found.get("types", found["labels"])))
+        over_seeds = if_seeds(results.runs, ", over all seeds")
+        counts = {row: _total(_confusion(dev, run) for run in results.runs[row].values()) for row in rows}
+        drawn = _most_confused(_total(counts.values()))
         panels = []
-        for row in rows:
-            runs = list(results.runs[row].values())
-            shares_KK = sum(_confusion(dev, run) for run in runs) / len(runs)
-            panels.append(Matrix(row, labels, np.asarray(shares_KK), "label", "answer"))
+        for row, counts_KK in counts.items():
+            shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
+            names = tuple(labels[k] for k in drawn)
+            panels.append(Matrix(row, names, shares_KK[np.ix_(drawn, drawn)], "label", "answer"))
+        left = f" Drawn are the {len(drawn)} of {len(labels)} labels with the most errors." * (len(drawn) < len(labels))
         yield Chart(
             f"confusion-{task}",
             f"Confusion matrix: {task}",
-            f"For each label of {task}, the shares of the answers in percent, over all seeds: {' and '.join(rows)}.",
+            f"For each label of {task}, the shares of the answers in percent{over_seeds}.{left}",
             "errors",
             panels,
         )
@@ -151,8 +160,9 @@ def similarity(results: Results, summary: Summary) -> Iterator[Chart]:
             run = _first(results.runs[row])
             answers_B = low + (high - low) * run.predicted[task].decision.numpy()
             curve = Curve("label and answer", np.asarray(dev.labels, np.float64), answers_B, form="dots")
-            panels.append(Curves(f"{row}, seed {run.seed}", "label", "answer", (curve,), diagonal=True))
-        alt = f"Label and answer of each dev example of {task}: {' and '.join(rows)}. On the grey line both agree."
+            title = f"{row}{if_seeds(results.runs, f', seed {run.seed}')}"
+            panels.append(Curves(title, "label", "answer", (curve,), diagonal=True))
+        alt = f"Label and answer of each dev example of {task}. On the grey line both agree."
         yield Chart(f"similarity-{task}", f"Answers against labels: {task}", alt, "errors", panels)
 
 
@@ -170,9 +180,11 @@ def overlaps(results: Results, summary: Summary, errors: Errors) -> Iterator[Cha
             curves.append(Curve(row, xs, ys, list(results.runs).index(row), "marks", more))
         if curves:
             y = "mean distance" if graded else "share of errors"
-            panels.append(Curves(f"{task}: {y}", "words in common", y, tuple(curves), names=names))
+            ends = (-0.5, len(names) - 0.5)  # each name stands below the middle of its bin
+            panels.append(Curves(f"{task}: {y}", "words in common", y, tuple(curves), across=ends, names=names))
     if panels:
-        alt = "The error on dev by the share of words that are in both texts, of those in either, over all seeds."
+        alt = "The error on dev by the share of words that are in both texts, of those in either"
+        alt += if_seeds(results.runs, ", over all seeds") + "."
         legend = tuple(results.runs) if len(results.runs) > 1 else ()
         yield Chart("overlap", "Errors by words in common", alt, "errors", panels, legend)
 
@@ -192,10 +204,19 @@ DRAWINGS = (
 
 
 def _confusion(dev: DevData, run: EndedRun) -> Floats:
-    """Returns a matrix ``[K, K]`` whose entry (i, j) is the share of the examples with label i that got answer j."""
-    counts_KK = np.array(_details(dev, run)["confusion"], np.float64)
-    shares_KK: Floats = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
-    return shares_KK
+    """Returns a matrix ``[K, K]`` whose entry (i, j) is the number of examples with label i that got answer j."""
+    return np.array(_details(dev, run)["confusion"], np.float64)
+
+
+def _total(counts: Iterable[Floats]) -> Floats:
+    total: Floats = np.sum(list(counts), axis=0)
+    return total
+
+
+def _most_confused(counts_KK: Floats) -> list[int]:
+    """Returns the ascending indices of the labels to draw: all or, if there are many, those with the most errors."""
+    wrong_K = counts_KK.sum(0) + counts_KK.sum(1) - 2 * counts_KK.diagonal()
+    return sorted(np.argsort(-wrong_K, kind="stable")[:MOST_LABELS].tolist())
 
 
 def _details(dev: DevData, run: EndedRun) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from mtbert.studying.charts import Chart, Curve, Curves, windows
 from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.summary import Summary
+from mtbert.studying.text_table import if_seeds
 
 Points = Sequence[tuple[float, float]]  # step and value
 
@@ -29,11 +30,12 @@ def learning(results: Results, summary: Summary) -> Iterator[Chart]:
             shown = tuple(curve for curve in curves if len(curve.x_P))
             panels.append(Curves(f"{task}: {dev.metric}", "step", dev.metric, shown, level))
     if panels:
-        alt = "The score of each task at every evaluation on dev, with a line for each run. The grey line is "
+        alt = "The score of each task at every evaluation on dev"
+        alt += ", with a line for each run. " if len(_every(results)) > 1 else ". "
         yield Chart(
             "learning",
             "Dev scores over training",
-            alt + "the score of the best constant answer.",
+            alt + "The grey line is the score of the best constant answer.",
             "training",
             panels,
             legend,
@@ -44,7 +46,8 @@ def learning(results: Results, summary: Summary) -> Iterator[Chart]:
         if curves:
             panels.append(Curves(task, "step", "loss", tuple(curves)))
     if panels:
-        alt = "The losses of each task over training, averaged in windows of steps, with a line for each run."
+        line = "run" if len(_every(results)) > 1 else "loss"
+        alt = f"The losses of each task over training, averaged in windows of steps, with a line for each {line}."
         yield Chart("losses", "Training losses", alt, "training", panels, legend)
 
 
@@ -76,7 +79,8 @@ def step_sizes(results: Results, summary: Summary) -> Iterator[Chart]:
         if any(len(curve.x_P) for curve in curves):
             panels.append(Curves(title, "step", title, tuple(curve for curve in curves if len(curve.x_P))))
     if panels:
-        alt = "The learning rate of each step, and the norm of its gradient before clipping, in each row's first seed."
+        alt = "The learning rate of each step, and the norm of its gradient before clipping"
+        alt += f"{_first_seeds(results)}."
         yield Chart("steps", "Learning rate and gradient", alt, "training", panels, legend)
 
 
@@ -84,7 +88,7 @@ def conflict(results: Results, summary: Summary) -> Iterator[Chart]:
     """Draws how the cosine between the gradients of two tasks changes during training, if the runs logged it."""
     cosines = {row: found for row, by_seed in results.runs.items() if (found := _cosines(_first(by_seed)))}
     if cosines:
-        alt = "The cosine between the gradients of two tasks, in each row's first seed. Below 0 they conflict."
+        alt = f"The cosine between the gradients of two tasks{_first_seeds(results)}. Below 0 they conflict."
         panels = [_by_name(row, "cosine", found, ("no conflict", 0.0)) for row, found in cosines.items()]
         yield Chart("conflict", "Gradient conflict over time", alt, "training", panels)
 
@@ -93,7 +97,7 @@ def sampling(results: Results, summary: Summary) -> Iterator[Chart]:
     """Draws the share of steps that trained each task, for runs in which every step trained only one task."""
     shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
     if shares:
-        alt = "The share of the steps that trained each task, in each row's first seed."
+        alt = f"The share of the steps that trained each task{_first_seeds(results)}."
         panels = [_by_name(row, "share of the steps", found, None, (-0.03, 1.03)) for row, found in shares.items()]
         yield Chart("sampling", "Task sampling over time", alt, "training", panels)
 
@@ -107,6 +111,10 @@ def _by_name(
 ) -> Curves:
     curves = tuple(Curve(name, *windows(found), i) for i, (name, found) in enumerate(points.items()))
     return Curves(title, "step", y, curves, level, up=up)
+
+
+def _first_seeds(results: Results) -> str:
+    return if_seeds(results.runs, ", in the first seed of each recipe")
 
 
 def _every(results: Results) -> list[EndedRun]:

@@ -30,6 +30,7 @@ from mtbert.studying.charts import (
 
 HEIGHT = 220  # pixels of a panel of curves
 TOP, BOTTOM = 12, 22  # pixels above and below the curves, for the scale
+SHORT_LABEL = 3  # characters of a label that stands upright above a column
 SHADES = 10  # steps of the shade of a cell
 
 _At = Callable[[float], str]  # from a value to its horizontal place
@@ -242,11 +243,11 @@ def _matrix(panel: Matrix) -> Markup:
         for label, shares in zip(labels, panel.shares_KK, strict=True)
     )
     return Markup(
-        '<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table class="matrix plot{dense}">'
+        '<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table class="matrix plot{form}">'
         "<caption>{row} ↓ &nbsp; {column} →</caption>"
         "<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     ).format(
-        dense=" dense" if len(labels) > NAMED_CLASSES else "",
+        form=" dense" if len(labels) > NAMED_CLASSES else " upright" if max(map(len, labels)) <= SHORT_LABEL else "",
         title=clean(panel.title),
         row=clean(panel.row),
         column=clean(panel.column),

@@ -34,10 +34,9 @@ def reliability_charts(results: Results, summary: Summary) -> Iterator[Chart]:
         yield Chart(
             f"reliability-{task}",
             f"Reliability: {task}",
-            f"The share of right answers to dev examples of {task} over their confidence, in 15 bins: "
-            f"{' and '.join(rows)}. On the grey line, probabilities say how often answers are right. Below it, the "
-            "model is too sure. A larger point stands for more answers."
-            + "".join(f" {row} gives no probabilities." for row in without),
+            f"The share of right answers to dev examples of {task} over their confidence, in 15 bins. On the "
+            "grey line, probabilities say how often answers are right. Below it, the model is too sure. A larger point "
+            "stands for more answers." + "".join(f" {row} gives no probabilities." for row in without),
             "errors",
             [
                 Curves(row, "confidence", "share of right answers", tuple(map(_curve_of, lines)), diagonal=True)

@@ -32,6 +32,7 @@ from mtbert.studying.text_table import TextTable
 REPORT_FILE = "report.html"
 WRITTEN = (".md", ".csv", ".tex", ".png", ".svg")  # endings of tables and figures
 SCRIPTS = ("report.js", "report_examples.js")
+RECORDED = {"git_commit": "commit of mtbert", "data": "SHA-256 of the data", "recipe": "SHA-256 of the recipe"}
 VERDICTS: Mapping[Against, Mapping[Verdict, str]] = {
     "control": {"better": "helps", "worse": "hurts", "unclear": "no clear effect"},
     "reference": {"better": "better", "worse": "worse", "unclear": "no clear difference"},
@@ -239,10 +240,10 @@ def _difference(before: Sequence[str], after: Sequence[str]) -> str:
     )
 
 
-def _environment(results: Results) -> list[tuple[str, str]]:
+def _environment(results: Results) -> list[tuple[str, list[str]]]:
     record = next(iter(next(iter(results.runs.values())).values())).record
-    found = record.model_dump(exclude={"leaked"})  # said near the scores
+    found = record.model_dump(exclude={"leaked", "sealed"}, exclude_none=True)  # leaked: said near the scores
     return [
-        (name, ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else str(value))
+        (RECORDED.get(name, name), [f"{k} {v}" for k, v in value.items()] if isinstance(value, dict) else [str(value)])
         for name, value in found.items()
     ]

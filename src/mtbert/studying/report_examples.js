@@ -7,10 +7,11 @@ const pane = document.getElementById("example");
 const PAGE = 25;
 const SURE = 0.9; // a wrong answer with a higher probability counts as sure
 const MOST_WORDS = 1500; // of longer texts, differing words are not marked
+const LONGEST_NAME = 60; // characters of a label in a table
 let sort = {key: "loss", down: true}, shown = PAGE, chosen = null;
 
 const KINDS = [
-  ["all errors", "errors", e => e.wrong],
+  [data.runs.length > 1 ? "all errors" : "errors", "errors", e => e.wrong],
   ["sure but wrong", "sure", e => e.wrong && e.p !== null && e.p >= SURE],
   ["wrong in every run", "always", e => e.right === 0],
   ["wrong in some runs", "some", e => e.right > 0 && e.right < e.answered],
@@ -36,9 +37,14 @@ const fill = (select, options, all) => {
   select.replaceChildren(...(all ? [new Option(all, "")] : []), ...options.map(([text, value]) => new Option(text, value)));
   if (options.some(([, value]) => String(value) === before)) select.value = before;
 };
+// Returns the name of a label, cut if it is very long.
+const brief = (task, value) => {
+  const name = named(task, value);
+  return name.length > LONGEST_NAME ? `${name.slice(0, LONGEST_NAME)} …` : name;
+};
 const refill = () => {
   const labels = (data.tasks[form.task.value] || {}).labels;
-  const options = labels ? labels.map((label, i) => [label, i]) : [];
+  const options = labels ? labels.map((label, i) => [brief(form.task.value, i), i]) : [];
   for (const select of [form.label, form.answer]) { fill(select, options, "any"); select.disabled = !labels; }
 };
 
@@ -96,6 +102,12 @@ const quotations = texts => {
   });
 };
 
+const legend = () => {
+  const line = make("p", "", "note");
+  line.append(make("mark", "marked"), ": words that the other text does not have at this place");
+  return line;
+};
+
 const table = (heads, rows) => {
   const made = make("table"), head = made.createTHead().insertRow(), body = made.createTBody();
   for (const text of heads) { const th = make("th", text); th.scope = "col"; head.append(th); }
@@ -120,13 +132,16 @@ const choose = entry => {
   fact("id", e.id);
   fact("label", named(e.task, e.label));
   if (e.overlap !== null) fact("words in common", e.overlap.toFixed(2));
-  const rows = e.answers.map((given, i) => given && [[data.runs[i], ""], [named(e.task, given[0]), e.wrong[i] ? "wrong" : ""],
+  const rows = e.answers.map((given, i) => given && [[data.runs[i], ""], [brief(e.task, given[0]), e.wrong[i] ? "wrong" : ""],
     [given[1] === null ? "" : given[1].toFixed(3), ""], [labels ? String(given[2]) : given[2].toFixed(2), ""]]).filter(row => row);
-  pane.replaceChildren(make("h3", e.task), ...quotations(e.texts), facts, table(["run", "answer", "probability", "distance"], rows));
+  const quoted = quotations(e.texts);
+  if (quoted.some(quotation => quotation.querySelector("mark"))) quoted.push(legend());
+  pane.replaceChildren(make("h3", e.task), ...quoted, facts, table(["run", "answer", "probability", "distance"], rows));
 };
 
 const draw = () => {
   const found = wanted().sort(compare);
+  document.querySelector(".examples").classList.toggle("no-p", found.every(entry => entry.p === null));
   list.replaceChildren(...found.slice(0, shown).map(entry => {
     const row = document.createElement("tr"), text = make("td"), open = make("button", entry.example.texts.join(" ‖ ").slice(0, 300));
     row.entry = entry;
@@ -136,7 +151,7 @@ const draw = () => {
     open.addEventListener("focus", () => choose(entry));
     row.addEventListener("click", () => choose(entry));
     text.append(open);
-    row.append(text, make("td", named(entry.task, entry.label)), make("td", named(entry.task, entry.answer), entry.wrong ? "wrong" : ""),
+    row.append(text, make("td", brief(entry.task, entry.label)), make("td", brief(entry.task, entry.answer), entry.wrong ? "wrong" : ""),
       make("td", entry.p === null ? "" : entry.p.toFixed(3)), make("td", entry.loss.toFixed(2)), make("td", `${entry.right}/${entry.answered}`));
     return row;
   }));
@@ -148,7 +163,9 @@ const draw = () => {
 
 fill(form.task, Object.keys(data.tasks).map(name => [name, name]));
 fill(form.run, data.runs.map((name, i) => [name, i]));
-fill(form.kind, KINDS.filter(([, kind]) => data.compared || !["fixed", "broken"].includes(kind)));
+fill(form.kind, KINDS.filter(([, kind]) => (data.compared || !["fixed", "broken"].includes(kind))
+  && (data.runs.length > 1 || !["always", "some"].includes(kind))));
+document.querySelector(".examples").classList.toggle("one-run", data.runs.length === 1);
 if (data.first) { form.task.value = data.first.task; form.run.value = String(data.first.run); }
 refill();
 form.addEventListener("submit", event => event.preventDefault());

@@ -15,7 +15,7 @@ from mtbert.ragged import all_values
 from mtbert.studying.charts import Chart, Matrix, best_beside_reference
 from mtbert.studying.results import DevData, EndedRun, Results
 from mtbert.studying.summary import Summary
-from mtbert.studying.text_table import TextTable
+from mtbert.studying.text_table import TextTable, if_seeds
 
 MOST_LABELS = 30  # labels in a table or a figure; of more labels, the commonest are shown
 
@@ -40,7 +40,7 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
             )
             for k in listed
         )
-        notes = ["Means over the seeds, over the dev examples in which the label is known."]
+        notes = [if_seeds(results.runs, "Means over the seeds. ") + "Only dev examples whose label is known count."]
         if len(listed) < labels_BK.shape[1]:
             notes.append(f"The {len(listed)} commonest of {labels_BK.shape[1]:,} labels.")
         yield TextTable(
@@ -70,7 +70,7 @@ def co_occurrence(results: Results, summary: Summary) -> Iterator[Chart]:
             f"together-{dev.task.name}",
             f"Labels that occur together: {dev.task.name}",
             f"For{few} {dev.task.name}: of the dev examples with one label, the shares that also have another, in the "
-            f"labels and in the answers of all seeds: {' and '.join(rows)}, in percent. "
+            f"labels and in the answers{if_seeds(results.runs, ' of all seeds')}, in percent. "
             "Without a number: no example has the first label.",
             "errors",
             [Matrix(title, names, shares_KK, "has", "also has") for title, shares_KK in matrices.items()],

@@ -72,7 +72,7 @@ class Estimate:
     def detectable(self, alpha: float = 1 - LEVEL) -> float:
         """Returns the smallest true mean that a test at level ``alpha`` finds with a probability of 0.8.
 
-        The standard error is taken to be ``se``.
+        The standard error is taken to be ``se``. Returns infinity if that mean would be above the highest possible one.
         """
         if self.se == 0:
             return 0.0
@@ -89,7 +89,8 @@ class Estimate:
         enough = 1.0
         while excess(enough) < 0:
             enough *= 1.5
-        return float(optimize.brentq(excess, 0, enough)) * self.se
+        found = float(optimize.brentq(excess, 0, enough)) * self.se
+        return found if found <= self.bounds[1] else math.inf
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """The tables of a study: its data, its scores, comparisons of its recipes, and numbers from another source."""
 
+import math
+import textwrap
+
 from mtbert.messages import few
 from mtbert.studying.charts import interval_text
 from mtbert.studying.held_out_scores import HeldOutScores
@@ -7,9 +10,10 @@ from mtbert.studying.results import Results
 from mtbert.studying.settings import OVERALL, Printed
 from mtbert.studying.statistics import Estimate
 from mtbert.studying.summary import Against, Comparison, Summary
-from mtbert.studying.text_table import EMPTY, TextTable
+from mtbert.studying.text_table import EMPTY, TextTable, if_seeds
 
 SMALLEST = "smallest findable"
+MOST_OF_LABELS = 100  # characters of the list of a task's labels
 
 
 def study_tables(results: Results, summary: Summary, test: HeldOutScores | None = None) -> list[TextTable]:
@@ -37,7 +41,7 @@ def data_table(results: Results) -> TextTable:
     some = any(dev.held_out for dev in results.dev.values())
     rows = []
     for name, dev in results.dev.items():
-        labels = dev.task.answer.labels.summary(dev.task)
+        labels = textwrap.shorten(dev.task.answer.labels.summary(dev.task), MOST_OF_LABELS, placeholder=" …")
         held_out = [f"{dev.held_out:,}"] if some else []
         rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", *held_out, f"{len(dev.examples):,}"))
     heads = ("task", "type", "metric", "labels", "train", *(["held out"] if some else []), "dev")
@@ -75,16 +79,22 @@ def dev_score_table(results: Results, summary: Summary) -> TextTable:
             collapsed = scored.collapsed.get(column, 0)
             cells.append(score + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
         rows.append((name, str(len(results.runs[name])), *cells))
+    collapses = any(number for scored in summary.rows.values() for number in scored.collapsed.values())
+    explained = " collapsed 1/3: in 1 of 3 runs, nearly all answers are the same." if collapses else ""
     return TextTable(
         "scores",
         "Scores on dev",
         ("row", "seeds", *columns),
         tuple(rows),
         (
-            "Mean over the seeds ± their standard deviation [95% interval]. The interval covers the chance in seeds "
-            "and examples; with one seed, in examples alone. The scores of a run are those of its best evaluation on "
-            "dev, whose model predicts. best constant: the score of giving always the same answer. collapsed 1/3: in "
-            "1 of 3 runs, nearly all answers are the same.",
+            if_seeds(
+                results.runs,
+                "Mean over the seeds ± their standard deviation [95% interval]. The interval covers the chance in "
+                "seeds and examples; with one seed, in examples alone.",
+                "Score [95% interval]. The interval covers the chance in the choice of the examples.",
+            )
+            + " The scores of a run are those of its best evaluation on dev, whose model predicts. best constant: the "
+            "score of giving always the same answer." + explained,
         ),
     )
 
@@ -113,7 +123,7 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
         cells = (_difference(by_score.get(column)) for column in columns)
         rows.append((name, one.other + summary.collapse_mark(one.other), str(one.difference.seeds), *cells))
     least = [summary.detectable(against, column) for column in columns]
-    rows.append((SMALLEST, "", "", *(EMPTY if x is None else f"{x:.4f}" for x in least)))
+    rows.append((SMALLEST, "", "", *(_least(x) for x in least)))
     return TextTable(
         f"against-{against}",
         "Each row compared with its control"
@@ -131,6 +141,10 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
             "studies would find it in the median row. A smaller one may be missed.",
         ),
     )
+
+
+def _least(difference: float | None) -> str:
+    return EMPTY if difference is None else "none" if math.isinf(difference) else f"{difference:.4f}"
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:

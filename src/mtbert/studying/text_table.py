@@ -1,5 +1,6 @@
 """A table of text that can be printed on a terminal and written as Markdown, CSV and LaTeX."""
 
+from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,11 @@ class TextTable:
         }
         for ending, text in written.items():
             (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+
+
+def if_seeds(by_row: Mapping[str, Sized], words: str, otherwise: str = "") -> str:
+    """Returns ``words`` if any recipe of ``by_row`` has several runs, one for each seed; ``otherwise`` if none has."""
+    return words if any(len(runs) > 1 for runs in by_row.values()) else otherwise
 
 
 def _latex(text: str) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 from mtbert.answers import FigureName, Judged, Labels
 from mtbert.ragged import all_values
 from mtbert.studying.results import DevData
-from mtbert.studying.text_table import TextTable
+from mtbert.studying.text_table import TextTable, if_seeds
 
 NAMED_RANKS = ("1st", "2nd", "3rd")
 
@@ -45,8 +45,8 @@ def distances(dev: DevData, judged: ByRow) -> TextTable:
         ("row", "right", "1 class off", "2 off", "3 or more off", "errors that are 1 off"),
         tuple(rows),
         (
-            "Shares of all answers over all seeds; the last column is a share of the errors. Classes are in the "
-            "recipe's order.",
+            f"Shares of all answers{if_seeds(judged, ' over all seeds')}; the last column is a share of the errors. "
+            "Classes are in the recipe's order.",
         ),
     )
 
@@ -68,7 +68,7 @@ def ranks(dev: DevData, judged: ByRow) -> TextTable:
         f"Rank of the right candidate: {task}",
         ("row", *heads),
         (("random order", *shares(np.arange(candidates, dtype=np.float64))), *rows),
-        (f"Shares of all examples over all seeds. Each example has {candidates} candidates.",),
+        (f"Shares of all examples{if_seeds(judged, ' over all seeds')}. Each example has {candidates} candidates.",),
     )
 
 
