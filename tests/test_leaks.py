@@ -74,7 +74,11 @@ def test_texts_that_another_task_trains_on_count(folder: Path):
 
 def test_a_table_that_is_split_by_texts_has_no_leaks(table_folder: Path):
     raw = toy_table.raw_table_recipe(table_folder)
-    assert assemble(validate_recipe(raw, "r")).leaked == {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("mtbert.training.assemble.leaks", lambda *_: pytest.fail("compared"))
+        assert assemble(validate_recipe(raw, "r")).leaked == {}
+    raw["tables"] = {"reviews": toy_table.TABLE | {"dev": "reviews.csv"}}
+    assert set(assemble(validate_recipe(raw, "r")).leaked) == {"stars", "spam", "topics"}
 
 
 def test_a_run_prints_its_leaks_and_keeps_them(folder: Path, tmp_path: Path, monkeypatch, capsys):
@@ -104,6 +108,8 @@ def test_data_check_advises_a_split_by_texts_only_if_there_is_one(folder: Path, 
     ):
         found = check_data(made(folder, pair=pair | change, sst=None, quora=None, sts=None), Console(quiet=True))
         assert [line.partition(said)[2] for line in found if said in line] == [advice]
+    by_rows = made(folder, pair=pair | {"dev_split": "rows"}, sst=None, quora=None, sts=None)
+    assert assemble(by_rows).leaked == {"pair": 4}  # all of dev
 
 
 @pytest.mark.parametrize("rows", [{"a": [RIGHT, OTHER]}, {"a": [RIGHT, RIGHT], "b": [OTHER, OTHER]}])
