@@ -23,7 +23,7 @@ class PartShare:
 
 
 def share_of(text: str | None) -> PartShare:
-    """Returns the share that the option ``--part`` names, such as ``2/8``. If ``text`` is None, this is all items.
+    """Returns the share that the option ``--part`` names, such as ``2/8``. If ``text`` is None, the share is the whole.
 
     Raises:
         ValueError: If ``text`` is not I/N with I from 1 to N.

@@ -87,9 +87,9 @@ def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tup
 def predict_rows(
     model: Model, parts: Sequence[TaskRows], tick: Tick = lambda _: None, processes: Processes = ALONE
 ) -> dict[str, Tensor]:
-    """Returns a dict from task name to the raw predictions for some examples of the task's data set.
+    """Returns a dict from task name to the raw predictions for the chosen examples of that task.
 
-    Each element of ``parts`` is a pair: a data set, and the indices of these examples. Each of the ``processes``
+    Each element of ``parts`` is a pair: the data set of a task, and the indices of the chosen examples. Each of the ``processes``
     computes some of the batches, and gets the predictions of all batches. The batches are the same for any number of
     processes.
     """

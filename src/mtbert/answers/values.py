@@ -1,4 +1,4 @@
-"""The values that answer types take and return: labels, cells, metrics, and what is shown to people.
+"""Classes for labels, cells, metrics and what is shown to people: the values that each type of answer works with.
 
 Dimension key: B examples, K numbers of one answer, such as one logit per class, S seeds, R resamples.
 """

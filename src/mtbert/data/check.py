@@ -65,10 +65,9 @@ def _of_table(table: TableData) -> list[str]:
 
 
 def _of_counts(where: str, part: SplitFigures, rare: float, use: str) -> list[str]:
-    """Returns a warning if classes have no examples, and a warning if classes have too few examples.
+    """Returns up to two warnings: one about classes without examples, and one about classes with too few of them.
 
-    Fewer than ``max(FEW, rare)`` examples are too few. The second warning ends with ``too few to``, followed by
-    ``use``: ``learn from`` or ``score``.
+    Fewer than ``max(FEW, rare)`` examples are too few to ``use``, which is ``learn from`` or ``score``.
     """
     found = []
     without = [shown(name) for name, number in part.labels.counts if not number]

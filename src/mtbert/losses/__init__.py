@@ -117,9 +117,9 @@ class Pass:
     def twin(self) -> torch.Generator:
         """Returns a new random generator for repeating this forward pass with :meth:`finish`.
 
-        All generators from this method start in the same state, so all repetitions have the same dropout masks as each
-        other. If :attr:`repeats` is true, a repetition also gives the same numbers as the original forward pass. If it
-        is false, the dropout masks of the repetitions differ from those of the original forward pass.
+        All these generators start in the same state, so all repetitions use the same dropout masks. If :attr:`repeats`
+        is true, the original forward pass used these masks too, so a repetition has the same output. If it is false,
+        the original forward pass used other masks.
         """
         import torch
 

@@ -145,8 +145,8 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
     Args:
         raw: The content of a recipe file, after ``extends`` has been resolved.
         name: The name of the recipe in error messages.
-        instead: A dict from the path of a key to a text about another way to give its value. If the key is missing,
-            the error ends with this text.
+        instead: A dict from the path of a key to a hint, such as another way to give the value. If ``raw`` lacks the
+            key, the error ends with the hint.
 
     Raises:
         ValueError: If there are mistakes. The message contains one line for each mistake.

@@ -108,7 +108,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the paths of a run's files. ``out`` is the study's folder, and ``row`` is the name of a recipe in it."""
+    """Returns the paths of a run's files. ``out`` is the study's folder; ``row`` is the study's name for the recipe."""
     return RunPlace(out / CELLS / f"{row}-{seed}")
 
 

@@ -278,7 +278,7 @@ def _study_look(path: Path, console: Console) -> _Look:
 
 
 def _cell_line(place: RunPlace, run: WatchedRun | None, bars: str, now: float) -> str:
-    """Returns the words about a run of a study: its state, its newest dev score, and a plot of its dev scores."""
+    """Returns a text about a run of a study: its state, its newest dev score, and a small plot of its dev scores."""
     state: str = place.state
     if state == "failed":
         return clean(f"failed: {place.why_failed}")

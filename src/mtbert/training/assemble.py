@@ -44,7 +44,7 @@ class Assembled:
     notes: tuple[Note, ...]
 
     def run(self, processes: Processes = ALONE) -> Run:
-        """Returns a new run that ``processes`` train together, before its first step. Moves the model to the device."""
+        """Moves the model to the device, and returns a new run. No step has been made. ``processes`` will share the work."""
         return Run(self.recipe, self.model, self.data, self.device, processes)
 
     @property
