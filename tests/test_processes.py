@@ -268,7 +268,7 @@ def test_other_data_in_another_process_are_refused(folder: Path, tmp_path: Path)
     def work(together: Processes) -> str:
         if together.first:
             call_others(validate_recipe(toy_run.raw_recipe(folder, shards=2), "toy"), tmp_path, together)
-            made = assemble(validate_recipe(toy_run.raw_recipe(folder, shards=2), "toy"))
+            made = assemble(validate_recipe(toy_run.raw_recipe(folder, shards=2), "toy"), processes=together)
             share_state(made.run(together), {**made.digests, next(iter(made.digests)): "other"})
             return "waits"
         with pytest.raises(ValueError, match="not the data of the first process") as raised:

@@ -27,7 +27,7 @@ LONGEST_WAIT = timedelta(minutes=30)
 
 
 class Lost(ConnectionError):
-    """Raised when another process of the run has ended or does not answer."""
+    """Raised when another process of the run has ended, does not answer, or came to other weights."""
 
 
 class Processes:

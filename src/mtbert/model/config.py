@@ -32,7 +32,17 @@ def read_config(file: Path) -> EncoderConfig:
         FileNotFoundError: If the file does not exist.
         ValueError: If the file does not describe an encoder of a known family.
     """
-    source = read_json(file, "Give the folder of a model with a whole config.json beside its weights.", LARGEST)
+    return parse_config(
+        read_json(file, "Give the folder of a model with a whole config.json beside its weights.", LARGEST), file
+    )
+
+
+def parse_config(source: Any, file: Path) -> EncoderConfig:
+    """Returns the architecture of an encoder from ``source``, the content of its ``config.json``.
+
+    Raises:
+        ValueError: If ``source`` does not describe an encoder of a known family. The message names ``file``.
+    """
     if not isinstance(source, dict):
         raise ValueError(f"{file}: must hold an object, found {type(source).__name__}. {FETCH}")
     kind = source.get("model_type")

@@ -1,4 +1,4 @@
-"""Encoders whose weights have shapes but no values, so that they cost no memory."""
+"""Encoders whose weights have no values yet, so that none have to be drawn."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,22 @@ from mtbert.model.encoder import Encoder, EncoderConfig
 
 
 def unfilled(config: EncoderConfig) -> Encoder:
-    """Returns an encoder whose weights have shapes but no values."""
+    """Returns an encoder whose weights have shapes but no values, so that they cost no memory."""
     with torch.device("meta"), _NoDraw():
         return Encoder(config)
 
 
-class _NoDraw(TorchFunctionMode):
-    """Makes ``nn.init.normal_`` do nothing. Tensors on the device "meta" have shapes but no values to draw.
+def unwritten(config: EncoderConfig) -> Encoder:
+    """Returns an encoder on the CPU whose weights hold arbitrary numbers, until other weights are written over them."""
+    with _NoDraw():
+        return Encoder(config)
 
-    For these tensors, ``normal_`` would make torch import its compiler. The import takes about a second.
+
+class _NoDraw(TorchFunctionMode):
+    """Makes ``nn.init.normal_`` do nothing, because the weights of the encoder are replaced anyway.
+
+    Tensors on the device "meta" have no values to draw. For them, ``normal_`` would make torch import its compiler,
+    which takes about a second.
     """
 
     def __torch_function__(

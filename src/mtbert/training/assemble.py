@@ -1,9 +1,10 @@
 """Preparation of everything that a run needs before its first step: encoder, tokenizer, data and heads."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,11 +17,13 @@ from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
 from mtbert.data.split import linking, separable
 from mtbert.messages import Note, few, tell
 from mtbert.model import lora
-from mtbert.model.config import read_config
+from mtbert.model.config import parse_config, read_config
 from mtbert.model.download import find_config
+from mtbert.model.encoder import Encoder
 from mtbert.model.freeze import freeze
 from mtbert.model.model import Model
 from mtbert.model.settings import Pal
+from mtbert.model.unfilled import unwritten
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.processes import ALONE, Processes
@@ -30,6 +33,9 @@ from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import check_card, read_card
 from mtbert.storage.model_folder import find_model_folder, load_tasks, matching_tokenizer
 from mtbert.training.run import Run
+
+# The settings of an encoder that depend on its weights or on the recipe too, not on its config.json alone.
+DECIDED = ("pooler", "hidden_dropout", "attention_dropout", "embedding_dropout")
 
 
 @dataclass(frozen=True)
@@ -127,36 +133,33 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
     return " Name another dev file, with other texts."
 
 
-def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
+def assemble(recipe: Recipe, checkpointed: Path | None = None, processes: Processes = ALONE) -> Assembled:
     """Returns everything that a run of ``recipe`` needs before its first step.
 
     Args:
         recipe: The recipe. If it sets a number of threads, this number is set for the whole process.
         checkpointed: The model folder from which all weights are loaded. If it is None, the encoder that the recipe
             names is loaded. If this encoder comes from a trained model, its heads are loaded too.
+        processes: The processes that train the run together. Only the first one loads weights, and it gives the others
+            the tokenizer and the shape of the encoder. Their weights have no values before
+            :func:`~mtbert.training.join.share_state`.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.
     """
-    notes: list[Note] = []
     if recipe.train.threads is not None:
         torch.set_num_threads(recipe.train.threads)
     device = environment.device(recipe.train.device)
-    finished = checkpointed or _finished(recipe)
-    loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
-    check_config(recipe.model, loaded.encoder.config)
+    finished = (checkpointed or _finished(recipe)) if processes.first else None
+    encoder, tokenizer, notes = _encoder(recipe, finished, processes)
     if recipe.model.lora is not None:
-        lora.add(loaded.encoder, recipe.model.lora, recipe.train.seed)
+        lora.add(encoder, recipe.model.lora, recipe.train.seed)
     if recipe.model.freeze is not None:
-        freeze(loaded.encoder, recipe.model.freeze)
-    check_with_encoder(recipe.tasks, recipe.model, recipe.train, loaded.encoder)
-    for what, names in (("missing", loaded.missing), ("unexpected", loaded.unexpected)):
-        if names:
-            notes.append(Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}"))
-    tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
+        freeze(encoder, recipe.model.freeze)
+    check_with_encoder(recipe.tasks, recipe.model, recipe.train, encoder)
     data = prepare(recipe, tokenizer)
     model = Model(
-        loaded.encoder,
+        encoder,
         {name: d.task for name, d in data.items()},
         pooling=recipe.model.pooling,
         max_length=recipe.model.max_length,
@@ -167,14 +170,36 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None) -> Assembled:
     )
     model.compute = environment.precision(recipe.train.precision, device)
     by_pooling = [task for task in model.tasks.values() if not task.head_kind.native]
-    if not loaded.encoder.config.pooler and any(model.pooling_of(task) == "cls" for task in by_pooling):
+    if not encoder.config.pooler and any(model.pooling_of(task) == "cls" for task in by_pooling):
         line = f"{recipe.model.path} has no pooler: pooling 'cls' takes the [CLS] token's last hidden state as is"
         notes.append(Note(line))
-    if checkpointed is not None:
-        load_tasks(model, checkpointed, list(model.tasks), check_card(model, checkpointed).saved_numbers)
+    if finished is not None and finished == checkpointed:
+        load_tasks(model, finished, list(model.tasks), check_card(model, finished).saved_numbers)
     elif finished is not None:
         notes.append(_go_on_with_heads(model, finished))
     return Assembled(recipe, device, tokenizer, data, model, tuple(notes))
+
+
+def _encoder(recipe: Recipe, finished: Path | None, processes: Processes) -> tuple[Encoder, Tokenizer, list[Note]]:
+    """Returns three things: the encoder, its tokenizer, and notes for the user.
+
+    The first process loads them from the model folder ``finished``, or from the folder that ``recipe`` names. The
+    others get the tokenizer from it, and an encoder of the same shape.
+    """
+    if not processes.first:
+        nothing: tuple[Any, dict[str, Any], str] = (None, {}, "")
+        source, decided, text = processes.from_first(nothing)
+        config = replace(parse_config(source, Path(recipe.model.path)), **decided)
+        return unwritten(config), Tokenizer.from_str(text), []
+    loaded = load_encoder(str(finished or recipe.model.path), dropout=recipe.model.dropout)
+    check_config(recipe.model, loaded.encoder.config)
+    tokenizer = matching_tokenizer(loaded.folder, loaded.encoder)
+    if processes.size > 1:
+        config = loaded.encoder.config
+        processes.from_first((config.source, {name: getattr(config, name) for name in DECIDED}, tokenizer.to_str()))
+    weights = (("missing", loaded.missing), ("unexpected", loaded.unexpected))
+    notes = [Note(f"{recipe.model.path}: {what} weights: {few(names, most=5)}") for what, names in weights if names]
+    return loaded.encoder, tokenizer, notes
 
 
 def check_encoder(recipe: Recipe) -> None:

@@ -17,6 +17,7 @@ from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
+from mtbert.training.agreement import check_weights
 from mtbert.training.heartbeat import heartbeats
 from mtbert.training.inert import inert_losses
 from mtbert.training.profile import Profile
@@ -50,7 +51,7 @@ def fit(
     Several processes may train the run together, see :attr:`Run.processes`. Only the first of them writes.
 
     Raises:
-        Lost: If another process of the run has ended.
+        Lost: If another process of the run has ended, or came to other weights.
         Stopped: After SIGINT or SIGTERM to any process, once ``last/`` has been written.
         FloatingPointError: If a loss or a gradient is not finite. ``last/`` then still holds the last good checkpoint.
     """
@@ -112,6 +113,7 @@ def fit(
         try:
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
+                    check_weights(run)
                     display.evaluating()
                     if run.evaluated == 0:
                         warn(inert_losses(run))

@@ -1,7 +1,7 @@
 """Several processes of one run: the first one starts or resumes it, and the others join it.
 
-The first process reads and writes the run's folder. The others need the files that the recipe names, but not the
-folder: they get the recipe and the state of the run from the first process.
+The first process reads and writes the run's folder, and loads the encoder. The others need only the data that the
+recipe names: they get the recipe, the tokenizer, the weights and the state of the run from the first process.
 """
 
 from pathlib import Path
@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from mtbert.messages import few
 from mtbert.processes import Processes, restarted
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.identity import same_settings
@@ -17,6 +16,7 @@ from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.storage.run_state import RunState
 from mtbert.training import session
+from mtbert.training.agreement import check_start
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 from mtbert.training.snapshot import restore, snapshot
@@ -38,13 +38,13 @@ def join_run(processes: Processes) -> tuple[Path, Scores]:
     """Trains a run together with the first process. Returns the run's folder, and the scores of its best model on dev.
 
     Raises:
-        ValueError, FileNotFoundError: If the data or the encoder cannot be read here, or the data differ from those of
-            the first process.
+        ValueError, FileNotFoundError: If the data cannot be read here, or differ from those of the first process, or if
+            this process would compute differently.
     """
     recipe, out = processes.from_first((None, None))
     assert isinstance(recipe, Recipe)
     assert isinstance(out, Path)
-    made = assemble(recipe)
+    made = assemble(recipe, processes=processes)
     run = made.run(processes)
     share_state(run, made.digests)
     silent = Console(quiet=True)
@@ -62,15 +62,13 @@ def share_state(run: Run, digests: dict[str, str]) -> None:
     ``digests`` holds the SHA-256 of each data source.
 
     Raises:
-        ValueError: If this process has other data than the first one.
+        ValueError: If this process has other data than the first one, or would compute differently.
     """
     if run.processes.size == 1:
         return
+    check_start(run, digests)
     state = snapshot(run)
-    threads, values, of_first = run.processes.from_first((torch.get_num_threads(), state.values, digests))
-    different = [name for name in of_first if digests.get(name) != of_first[name]]
-    if different:
-        raise ValueError(f"{few(different)}: not the data of the first process. Give all processes the same files.")
+    threads, values = run.processes.from_first((torch.get_num_threads(), state.values))
     weights = {f"{MODEL}{name}": tensor for name, tensor in run.model.state_dict().items()}
     tensors = run.processes.tensors_from_first(weights | state.tensors)
     if run.processes.first:

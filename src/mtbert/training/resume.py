@@ -109,7 +109,7 @@ def _restored(
     # Checked before the data are read: a changed file may give a task other labels, or not be readable at all.
     _check_data(out, record, splits.file_digests(recipe))
     call_others(recipe, out, processes)
-    made = assemble(recipe, last)
+    made = assemble(recipe, last, processes)
     notes += made.notes
     if record.data.keys() != made.digests.keys():
         raise ValueError(

@@ -62,7 +62,7 @@ def start_run(
         with rows.named(), followed(console):
             rooted = recipe if place is None else _rooted(recipe, str(place))
             call_others(rooted, held.folder, processes)
-            made = assemble(rooted)
+            made = assemble(rooted, processes=processes)
         made = replace(made, recipe=recipe)
         with followed(console):
             found = [*made.notes, *made.data_notes]
