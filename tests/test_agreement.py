@@ -23,7 +23,7 @@ folder = toy_run.folder
 
 
 def run_of(folder: Path, together: Processes, **train: Any) -> Run:
-    raw = merge(toy_run.raw_recipe(folder, shards=2, **train), {"model": {"dropout": 0.1}})
+    raw = merge(toy_run.raw_recipe(folder, shards=2, **train), {"model": {"dropout": 0.3}})
     return assemble.assemble(validate_recipe(raw, "toy"), processes=together).run(together)
 
 
