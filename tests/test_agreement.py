@@ -14,7 +14,7 @@ from mtbert import environment
 from mtbert.processes import ALONE, Processes
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training import agreement, assemble
-from mtbert.training.agreement import check_start, check_weights
+from mtbert.training.agreement import check_same_start, check_same_weights
 from mtbert.training.join import share_state
 from mtbert.training.run import Run
 from mtbert.yaml_files import merge
@@ -77,12 +77,12 @@ def test_a_process_that_would_compute_differently_is_refused(folder: Path, name:
                 versions = {"tokenizers": {"tokenizers": "0.1", "scipy": "1.0"}, "scipy": {"tokenizers": "9.9"}}.get(
                     name, {"tokenizers": "9.9", "scipy": "1.0"}
                 )
-            patch.setattr(environment, "versions", lambda: versions)
+            patch.setattr(environment, "package_versions", lambda: versions)
             run = run_of(folder, together)
             if name == "precision" and together.first:
                 run.model.compute = torch.bfloat16
             try:
-                check_start(run, {})
+                check_same_start(run, {})
             except ValueError as error:
                 return str(error)
             return "same"
@@ -114,7 +114,7 @@ def test_weights_that_differ_in_one_bit_end_all_processes(folder: Path, tmp_path
 def test_one_process_compares_its_weights_with_none(folder: Path, monkeypatch: pytest.MonkeyPatch):
     run = run_of(folder, ALONE)
     monkeypatch.delattr(agreement, "_checksum")
-    check_weights(run)
+    check_same_weights(run)
 
 
 def test_a_checksum_is_the_sum_of_the_bits(folder: Path):

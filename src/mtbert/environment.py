@@ -149,7 +149,7 @@ def make_record(
     """
     return RunRecord(
         python=platform.python_version(),
-        packages=versions(),
+        packages=package_versions(),
         platform=platform.platform(),
         cpu=str(torch.cpu.get_capabilities().get("cpu_name") or platform.processor()),
         cores=os.cpu_count(),
@@ -173,7 +173,7 @@ def read_record(file: Path) -> RunRecord:
     return json_files.read_settings(file, RunRecord, "Start the run again.")
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Returns the versions of those packages in :data:`PACKAGES` that are installed, by package name.
 
     The version of PyTorch includes the build, as in ``2.11.0+cu130``.

@@ -14,14 +14,14 @@ from mtbert.processes import Lost
 from mtbert.training.run import Run
 
 
-def check_start(run: Run, digests: Mapping[str, str]) -> None:
+def check_same_start(run: Run, digests: Mapping[str, str]) -> None:
     """Checks that this process starts ``run`` like the first process does. ``digests`` holds the SHA-256 of its data.
 
     Raises:
         ValueError: If the data, the device, the precision or the version of a package differ.
     """
     ours = {"train.device": run.device.type, "train.precision": str(run.model.compute).removeprefix("torch.")}
-    ours |= environment.versions()
+    ours |= environment.package_versions()
     data, theirs = run.processes.from_first((digests, ours))
     different = [name for name in data if digests.get(name) != data[name]]
     if different:
@@ -33,7 +33,7 @@ def check_start(run: Run, digests: Mapping[str, str]) -> None:
             raise ValueError(f"rank {run.processes.rank}, {name}: {here}, but {first} in the first process. {repair}")
 
 
-def check_weights(run: Run) -> None:
+def check_same_weights(run: Run) -> None:
     """Checks that the trained weights are the same in all processes, bit for bit.
 
     Raises:

@@ -17,7 +17,7 @@ from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
-from mtbert.training.agreement import check_weights
+from mtbert.training.agreement import check_same_weights
 from mtbert.training.heartbeat import heartbeats
 from mtbert.training.inert import inert_losses
 from mtbert.training.profile import Profile
@@ -113,7 +113,7 @@ def fit(
         try:
             while True:
                 if run.done in evaluations and run.evaluated < run.done:
-                    check_weights(run)
+                    check_same_weights(run)
                     display.evaluating()
                     if run.evaluated == 0:
                         warn(inert_losses(run))

@@ -16,7 +16,7 @@ from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.storage.run_state import RunState
 from mtbert.training import session
-from mtbert.training.agreement import check_start
+from mtbert.training.agreement import check_same_start
 from mtbert.training.assemble import assemble
 from mtbert.training.run import Run
 from mtbert.training.snapshot import restore, snapshot
@@ -66,7 +66,7 @@ def share_state(run: Run, digests: dict[str, str]) -> None:
     """
     if run.processes.size == 1:
         return
-    check_start(run, digests)
+    check_same_start(run, digests)
     state = snapshot(run)
     threads, values = run.processes.from_first((torch.get_num_threads(), state.values))
     weights = {f"{MODEL}{name}": tensor for name, tensor in run.model.state_dict().items()}
