@@ -1,11 +1,14 @@
 """Files of every format: what is read, and the one line that every mistake gives."""
 
+import errno
 import gzip
 import hashlib
+import io
 import json
 import os
 import resource
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +16,7 @@ import pytest
 from reading import ONE, PAIR, message, refusal, write
 
 from mtbert.batch import Example
-from mtbert.data import formats
+from mtbert.data import formats, plain
 from mtbert.data.labels import complete, labelled_examples
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Row
@@ -302,3 +305,43 @@ def test_all_columns_are_returned_if_none_are_named(tmp_path: Path, name: str, c
     with formats.opened(name, tmp_path / name, (), every=True) as records:
         assert [list(values) for _, values in records.rows] == [["2", "1"], ["", "3"]]
         assert list(records.columns) == ["b", "a"]
+
+
+# A disk that fails ---------------------------------------------------------------------------------------------
+
+
+class Failing(io.RawIOBase):
+    """A file whose disk fails after the first read."""
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self.reads += 1
+        if self.reads > 1:
+            raise OSError(errno.EIO, "Input/output error")
+        buffer[:9] = b"text\na\nb\n"
+        return 9
+
+
+def test_a_disk_that_fails_while_a_file_is_read_is_a_line_about_this_file():
+    with plain.decoded("a.csv", io.BufferedReader(Failing()), packed=False) as text:
+        rows = iter(text)
+        assert next(rows) == "text\n"
+        with pytest.raises(
+            ValueError, match=r"^a\.csv: cannot be read \(Input/output error\)\. Check the path and its"
+        ):
+            list(rows)
+
+
+def test_an_error_of_another_file_is_not_blamed_on_the_file_that_is_open(tmp_path: Path):
+    (tmp_path / "a.csv").write_text("text\na\n")
+    with (
+        pytest.raises(OSError, match=r"Errno 28.*b\.csv") as caught,
+        formats.opened("a.csv", tmp_path / "a.csv", ["text"]),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device", "b.csv")
+    assert caught.value.filename == "b.csv"

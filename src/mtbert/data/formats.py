@@ -13,7 +13,7 @@ from pathlib import Path
 from mtbert import files
 from mtbert.data import conll, objects, parquet, plain, separated
 from mtbert.data.records import LARGEST_TABLE, Records
-from mtbert.messages import near, reason, shown
+from mtbert.messages import near, shown
 from mtbert.progress_bar import progress_of
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".jsonl", ".json", ".conll")  # each may be followed by .gz
@@ -24,7 +24,13 @@ BOM = b"\xef\xbb\xbf"
 
 @contextmanager
 def opened(
-    name: str, path: Path, wanted: Sequence[str], *, every: bool = False, unlimited: bool = False
+    name: str,
+    path: Path,
+    wanted: Sequence[str],
+    *,
+    every: bool = False,
+    unlimited: bool = False,
+    may_be_empty: bool = False,
 ) -> Iterator[Records]:
     """Yields the records of a file, with the values of the ``wanted`` columns.
 
@@ -34,6 +40,7 @@ def opened(
         wanted: The columns to read.
         every: Whether to read all columns. If true, ``wanted`` only helps to detect the separator of columns.
         unlimited: Whether the file may be larger than ``LARGEST_TABLE``.
+        may_be_empty: Whether JSON may hold no object. For ``every``, it must hold one.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
@@ -44,8 +51,8 @@ def opened(
     with opened_bytes(name, path, unlimited=unlimited or packed or suffix == ".parquet") as file:
 
         def digest() -> str:
-            file.seek(0)
-            with progress_of(f"hashing {name}"):
+            with progress_of(f"hashing {name}"), plain.disk_errors(name):
+                file.seek(0)
                 return hashlib.file_digest(file, "sha256").hexdigest()
 
         if suffix == ".parquet":
@@ -56,7 +63,11 @@ def opened(
             is_array = suffix == ".json" and text.top.lstrip()[:1] == "["
             if suffix in (".json", ".jsonl"):
                 found = objects.array(name, text) if is_array else objects.each_line(name, text)
-                names, kept = objects.whole_objects(name, found) if every else objects.keep(name, found, wanted)
+                names, kept = (
+                    objects.whole_objects(name, found)
+                    if every
+                    else objects.keep(name, found, wanted, may_be_empty=may_be_empty)
+                )
                 unit = "item" if is_array else "line"
                 yield Records(names, kept, unit=unit, late=not every, digest=digest, reached=file.tell)
             elif suffix == ".conll":
@@ -69,7 +80,7 @@ def opened(
 
 @contextmanager
 def opened_bytes(name: str, path: Path, *, unlimited: bool) -> Iterator[io.BufferedReader]:
-    """Opens a regular file. An error from the disk, then or later, becomes a message that begins with ``name``.
+    """Opens a regular file.
 
     Args:
         name: The name of the file in messages.
@@ -78,16 +89,13 @@ def opened_bytes(name: str, path: Path, *, unlimited: bool) -> Iterator[io.Buffe
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.
-        ValueError: If the file cannot be read, is no regular file, or is too large.
+        ValueError: If the file cannot be opened, is no regular file, or is too large.
     """
-    try:
-        with _open(name, path, 2**63 if unlimited else LARGEST_TABLE) as file:
-            yield file
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        why = error.strerror or reason(error)
-        raise ValueError(f"{name}: cannot be read ({why}). Check the path and its permissions.") from None
+    # Not around the whole block: there, an error may be of another file, such as one that the caller writes.
+    with plain.disk_errors(name):
+        opened = _open(name, path, 2**63 if unlimited else LARGEST_TABLE)
+    with opened as file:
+        yield file
 
 
 def check_file(name: str, path: Path) -> None:

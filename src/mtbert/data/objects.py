@@ -101,11 +101,12 @@ def whole_objects(
 
 
 def keep(
-    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str]
+    name: str, objects: Iterator[tuple[int, dict[str, object]]], wanted: Sequence[str], *, may_be_empty: bool = False
 ) -> tuple[Collection[str], Iterator[Record]]:
     """Returns a pair: the column names, and an iterator over the records with the values of the ``wanted`` columns.
 
-    The column names are complete only after all records have been read from the iterator.
+    The column names are complete only after all records have been read from the iterator. It raises a ValueError at its
+    end if there were no objects, unless ``may_be_empty`` is true.
     """
     columns: dict[str, None] = {}
 
@@ -115,7 +116,7 @@ def keep(
             if not record.keys() <= columns.keys():  # rarely true, because most objects have the names of earlier ones
                 columns.update(dict.fromkeys(record if len(columns) < MOST_COLUMNS else record.keys() & set(wanted)))
             yield number, [*map(record.get, wanted)]
-        if number is None:
+        if number is None and not may_be_empty:
             raise ValueError(f"{name}: the file is empty. {_repair(name)}")
 
     return columns, rows()

@@ -12,6 +12,27 @@ from mtbert.data.cells import LONGEST_TEXT
 from mtbert.data.records import LARGEST_TABLE
 from mtbert.messages import reason
 
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)  # errors that a damaged gzip file raises
+
+
+@contextmanager
+def disk_errors(name: str) -> Iterator[None]:
+    """A context manager that turns an error from the disk into a one-line ValueError about the file ``name``.
+
+    FileNotFoundError and the errors of a damaged gzip file are left as they are.
+    """
+    try:
+        yield
+    except (FileNotFoundError, gzip.BadGzipFile):
+        raise
+    except OSError as error:
+        raise _unreadable(name, error) from None
+
+
+def _unreadable(name: str, error: OSError) -> ValueError:
+    why = error.strerror or reason(error)
+    return ValueError(f"{name}: cannot be read ({why}). Check the path and its permissions.")
+
 
 class Text:
     """The text of a file, read by lines or in parts.
@@ -47,8 +68,10 @@ class Text:
     def _take(self, read: Callable[[int], str]) -> str:
         try:
             text = read(LONGEST_TEXT + 1)
-        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        except _DAMAGED as error:
             raise ValueError(f"{self.name}: not a whole gzip file ({reason(error)}). Pack it again.") from None
+        except OSError as error:
+            raise _unreadable(self.name, error) from None
         self._left -= len(text)
         if self._left < 0:
             raise ValueError(f"{self.name}: unpacks to more than {self._largest:,} characters. Keep fewer rows.")
@@ -84,8 +107,9 @@ def decoded(name: str, file: io.BufferedReader, packed: bool, *, unlimited: bool
     """
     stream: Any = gzip.GzipFile(fileobj=file, mode="rb") if packed else file
     try:
-        top = stream.peek(io.DEFAULT_BUFFER_SIZE)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        with disk_errors(name):
+            top = stream.peek(io.DEFAULT_BUFFER_SIZE)
+    except _DAMAGED as error:
         raise ValueError(f"{name}: not a gzip file ({reason(error)}). Pack it again, or drop .gz.") from None
     # Lines that end in a bare carriage return come from old Macs, and from an export format that Excel still offers.
     end = "\r" if b"\r" in top and b"\n" not in top else "\n"
