@@ -29,12 +29,10 @@ from mtbert.use.export.hub_card import OverSeeds, ScoreLine, Training, hub_card
 from mtbert.use.hub_runs import MODEL_FILES, find_run, is_hub_name
 from mtbert.use.hub_upload import Pushed, upload
 from mtbert.use.predictor import Predictor, load
-from mtbert.use.trained import early_model, find_recipe, recipe_of
+from mtbert.use.trained import early_model, find_recipe, recipe_of, while_unchanged
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
-
-MOST_TRIES = 5  # to read a model that training replaces
 
 
 def push(
@@ -152,39 +150,19 @@ def _write(
 
 
 def _linked(run: Path, folder: Path) -> Predictor:
-    """Returns a predictor for the model of a run, and links the files of this model into ``folder``.
+    """Returns a predictor for the model of a run, and links the files of this model into ``folder``."""
 
-    Training may replace the model at any moment. If it replaces the model between loading and linking, both are done
-    again.
-    """
-    for _ in range(MOST_TRIES):
+    def read(source: Path) -> Predictor:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        source = find_model_folder(run)
-        before = _content(source)
-        try:
-            predictor = load(source or run)
-            for file in MODEL_FILES:
-                if source is not None and (source / file).is_file():
-                    files.link((source / file).resolve(), folder / file)
-        except (FileNotFoundError, ValueError):
-            if _content(source) == before:
-                raise
-        else:
-            if _content(source) == _content(folder) == before:
-                return predictor
-    raise ValueError(f"{run}: training replaces the model too often to read it. Push it when the run has ended.")
+        predictor = load(source)
+        for file in MODEL_FILES:
+            if (source / file).is_file():
+                files.link((source / file).resolve(), folder / file)
+        return predictor
 
-
-def _content(folder: Path | None) -> bytes | None:
-    """Returns the content of ``mtbert.json`` in a model folder; None if there is no such file.
-
-    The content changes when training replaces the model, because it includes the model's training step.
-    """
-    try:
-        return None if folder is None else (folder / MODEL_FILES[0]).read_bytes()
-    except FileNotFoundError:
-        return None
+    predictor, _ = while_unchanged(run, read)
+    return predictor
 
 
 def without_places(recipe: Recipe) -> Recipe:

@@ -1,17 +1,24 @@
 """Functions that load a trained model together with the recipe of its run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from mtbert import environment
+from mtbert import environment, files
 from mtbert.data.cells import readable
 from mtbert.messages import clean, few
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
+from mtbert.storage.model_folder import find_model_folder
+from mtbert.use.hub_runs import MODEL_FILES
 from mtbert.use.predictor import Predictor, load
 
 # Settings of a task or a table that can change after training.
 CHANGEABLE = ("columns", "train", "dev", "test", "metric")
+MOST_TRIES = 5  # to read a model that training replaces
+
+_Found = TypeVar("_Found")
 
 
 def early_model(predictor: Predictor, path: Path) -> list[str]:
@@ -25,6 +32,44 @@ def early_model(predictor: Predictor, path: Path) -> list[str]:
 
 
 # Models, recipes and files -----------------------------------------------------------------------------------
+
+
+def load_whole(run: Path) -> tuple[Predictor, str]:
+    """Returns the model of a run, and the SHA-256 of the files from which it was loaded."""
+    return while_unchanged(run, load)
+
+
+def while_unchanged(run: Path, read: Callable[[Path], _Found]) -> tuple[_Found, str]:
+    """Returns what ``read`` finds in the model folder of a run, and the SHA-256 of the files of this model.
+
+    Training may replace the model at any moment. If it does so while ``read`` is at work, ``read`` is called again.
+
+    Raises:
+        ValueError, FileNotFoundError: If ``read`` raises it although the model stays the same, or if the model is
+            replaced again and again.
+    """
+    for _ in range(MOST_TRIES):
+        before = _model_digest(run)
+        try:
+            found = read(find_model_folder(run) or run)
+        except (FileNotFoundError, ValueError):
+            if _model_digest(run) == before:
+                raise
+        else:
+            if before is not None and _model_digest(run) == before:
+                return found, before
+    raise ValueError(f"{run}: training replaces the model too often to read it. Try again when the run has ended.")
+
+
+def _model_digest(run: Path) -> str | None:
+    """Returns the SHA-256 of the digests of all files of a run's model; None if files are missing at the moment."""
+    folder = find_model_folder(run)
+    there = [] if folder is None else [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    try:
+        lines = [f"{file.name} {files.sha256(file, 'Check the model.')}" for file in there]
+    except FileNotFoundError:
+        return None
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest() if lines else None
 
 
 def as_trained(path: Path, overrides: Sequence[str]) -> tuple[Predictor, Recipe]:
@@ -91,8 +136,8 @@ def trained_files(path: Path, task: str) -> dict[str, str]:
 
 def find_recipe(path: Path) -> Path | None:
     """Returns the path of the recipe file in ``path`` or in its parent folder; None if neither contains a recipe."""
-    files = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
-    return next((file for file in files if file.is_file()), None)
+    there = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
+    return next((file for file in there if file.is_file()), None)
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
