@@ -234,6 +234,8 @@ def check_offsets(offsets: StoredArray, end: int, step: int = 0) -> None:
 
 # Digests of files ------------------------------------------------------------------------------------------
 
+_digests: dict[Path, tuple[list[int], str]] = {}  # of this process, which needs them if the cache cannot be written
+
 
 def file_digest(path: Path) -> str:
     """Returns the SHA-256 of a file.
@@ -243,6 +245,8 @@ def file_digest(path: Path) -> str:
     Raises:
         OSError, ValueError: If the file cannot be read.
     """
+    if (known := _digests.get(path.absolute())) is not None and known[0] == _stat(path):
+        return known[1]
     with suppress(OSError, ValueError):
         notes = look_up("file", [str(path.resolve())]).notes
         if notes.get("stat") == _stat(path) and isinstance(digest := notes.get("sha256"), str):
@@ -251,7 +255,7 @@ def file_digest(path: Path) -> str:
 
 
 def remember(path: Path, digest: str) -> None:
-    """Stores the SHA-256 of a file for :func:`file_digest`.
+    """Stores the SHA-256 of a file for :func:`file_digest`: in this process, and in the cache for all others.
 
     Nothing is stored if the file changed in the last two seconds. Another change so soon afterwards might leave the
     file's timestamps the same, and :func:`file_digest` would miss the change.
@@ -261,6 +265,7 @@ def remember(path: Path, digest: str) -> None:
     """
     stat = _stat(path)
     if max(stat[1:3]) + SETTLED < time.time_ns():
+        _digests[path.absolute()] = stat, digest
         put("file", [str(path.resolve())], lambda spool: spool.notes.update(stat=stat, sha256=digest))
 
 
