@@ -1,5 +1,6 @@
 """``predict`` with a pattern: the parts that it writes, what it skips, and how several commands share the work."""
 
+import errno
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -8,12 +9,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from children import Child, killed
+from full_disk import files_of_at_most
 from rich.console import Console
 from toy_parts import ROWS, inputs, parts, read_rows, rows_of, write_rows
 
 from mtbert import locks
 from mtbert.part_share import share_of
-from mtbert.use import making, ray_parts
+from mtbert.use import making
 from mtbert.use.bulk import find_inputs, score_files
 from mtbert.use.part_files import PartFolder
 
@@ -144,6 +146,13 @@ def test_shares_have_each_part_once(toy, tmp_path):
     assert parts(out) == parts(whole)
 
 
+def test_a_file_of_another_share_is_not_said_to_have_no_rows(toy, mtbert, tmp_path):
+    call = ("--input", inputs(tmp_path / "in"), "--output", f"{tmp_path}/out/", "--part-rows", 30, "--part", "1/2")
+    done = mtbert("predict", toy / "run", *call)
+    assert done.err.splitlines()[-1].endswith("; 1 of 2 files are complete")
+    assert "no rows" not in done.err
+
+
 def test_two_commands_at_once_make_each_part_once(toy, tmp_path):
     pattern, whole, out = inputs(tmp_path / "in", files=4), tmp_path / "whole", tmp_path / "out"
     score(toy, pattern, whole)
@@ -189,23 +198,30 @@ def test_a_part_of_another_command_that_is_killed_is_made_in_the_end(toy, tmp_pa
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
-def test_an_actor_of_a_cluster_makes_the_same_parts_and_returns_the_line_of_a_mistake(toy, tmp_path, suffix):
-    pattern, whole, out = inputs(tmp_path / "in", suffix), tmp_path / "whole", tmp_path / "out"
-    score(toy, pattern, whole)
-    columns = tuple(rows_of(0)[0])
-    plan = making.PartPlan(toy / "run", (), ("sst", "quora", "sts"), False, columns, "f0", suffix, out, 10)
-    (out / ".mtbert").mkdir(parents=True)
-    actor = ray_parts.PartActor(plan)
-    said = []
-    for given in find_inputs(pattern, out):
-        for part in plan.maker().pending(given):
-            number = ray_parts.ALL if part is None else part
-            batch = {"path": [given.path], "place": [given.place], "number": [given.number], "part": [number]}
-            said.append(actor(batch))
-    assert parts(out) == parts(whole)
-    made = [3, 3] if suffix == ".csv" else [1] * 6
-    assert [one["parts"] for one in said] == [[number] for number in made]
-    assert sum(one["rows"][0] for one in said) == 2 * ROWS
-    (tmp_path / "in" / f"f0{suffix}").write_bytes(b"changed")
-    (error,) = actor(batch | {"path": [tmp_path / "in" / f"f0{suffix}"], "place": [f"f0{suffix}"]})["error"]
-    assert "has changed since" in error
+def test_a_full_disk_names_the_part_and_the_next_call_goes_on(toy, mtbert, tmp_path, suffix):
+    pattern, out = inputs(tmp_path / "in", suffix, files=1), tmp_path / "out"
+    call = ("predict", toy / "run", "--input", pattern, "--output", f"{out}/", "--part-rows", 10)
+    assert mtbert(*call).code == 0
+    whole = parts(out)
+    file = out / f"f0-00001{suffix}"
+    file.unlink()
+    with files_of_at_most(600):
+        done = mtbert(*call)
+    assert (done.code, done.err.splitlines()[-1]) == (1, f"mtbert: {file}: File too large. Make room, and go on.")
+    assert f"f0-00001{suffix}" not in parts(out)
+    assert mtbert(*call).code == 0
+    assert parts(out) == whole
+
+
+def test_an_output_folder_that_cannot_be_written_is_not_blamed_on_the_input(toy, mtbert, tmp_path, monkeypatch):
+    pattern, out = inputs(tmp_path / "in", ".csv", files=1), tmp_path / "out"
+    score(toy, pattern, out)
+    (out / "f0-00000.csv").unlink()
+
+    def without_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.lockf", without_locks)
+    with pytest.raises(OSError, match="No locks available") as caught:
+        PartFolder(out, ".csv").claimed(find_inputs(pattern, out)[0], 0, wait=False).__enter__()
+    assert caught.value.filename == str(out / ".mtbert/lock")

@@ -205,3 +205,81 @@ def test_a_file_whose_name_is_a_pattern_is_read_as_one_file(toy, mtbert, tmp_pat
     file: Path = write_rows(tmp_path / "in/a[1].csv", rows_of(0))
     done = mtbert("predict", toy / "run", "--input", file, "--output", tmp_path / "a.csv")
     assert done.err.splitlines()[-1] == f"done: 23 rows with the answers of sst, quora, sts in {tmp_path}/a.csv"
+
+
+# Which files are read ----------------------------------------------------------------------------------------
+
+
+def test_a_pattern_that_leads_up_behind_a_wildcard_is_refused(predicted, tmp_path):
+    inputs(tmp_path / "in")
+    said = predicted("*/../../f0.parquet").mistake
+    assert said.endswith("has '..' behind a wildcard. Begin the pattern with the folder that it means.")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pattern_with_two_stars_twice_finds_each_file_once(toy, mtbert, tmp_path):
+    write_rows(tmp_path / "in/deep/er/a.csv", rows_of(0))
+    up = tmp_path / "in/../in"  # before the wildcard, this is an ordinary folder
+    call = ("--input", f"{up}/**/**/*.csv", "--output", f"{tmp_path}/out/", "--part-rows", 30)
+    assert mtbert("predict", toy / "run", *call).code == 0
+    assert list(parts(tmp_path / "out")) == ["deep/er/a-00000.csv"]
+
+
+@pytest.mark.parametrize("pattern", ["a-00000.csv", "*.csv"])
+def test_input_in_the_output_folder_is_said(toy, mtbert, tmp_path, pattern):
+    out = tmp_path / "out"
+    assert mtbert("predict", toy / "run", "--input", write_rows(tmp_path / "a.csv", rows_of(0)), "--output", f"{out}/")
+    said = mtbert("predict", toy / "run", "--input", out / pattern, "--output", f"{out}/").mistake
+    assert said.startswith(
+        f"--input '{out}/{pattern}': finds only files in the output folder {out}, where predict writes its parts."
+    )
+
+
+def test_parts_are_not_overwritten_by_answers_to_one_file_or_by_parts_of_another_call(toy, mtbert, tmp_path):
+    pattern = inputs(tmp_path / "in", ".csv")
+    assert mtbert("predict", toy / "run", "--input", pattern, "--output", f"{tmp_path}/out/").code == 0
+    before = parts(tmp_path / "out")
+    for name in ("f0-00000.csv", "new.csv", "deeper/"):
+        call = ("--input", tmp_path / "in/f0.csv", "--output", f"{tmp_path}/out/{name}")
+        said = mtbert("predict", toy / "run", *call).mistake
+        assert said.endswith(f"lies in {tmp_path}/out, which is a folder of answers in parts. Give a file elsewhere.")
+    assert parts(tmp_path / "out") == before
+
+
+# JSON lines --------------------------------------------------------------------------------------------------
+
+
+def test_json_lines_that_lack_a_key_are_found_before_anything_is_answered(predicted, tmp_path):
+    inputs(tmp_path / "in", ".jsonl")
+    rows = [{key: value for key, value in row.items() if key != "sentence2"} for row in rows_of(1)]
+    write_rows(tmp_path / "in/f1.jsonl", rows)
+    assert predicted("*.jsonl").mistake.startswith(f"{tmp_path}/in/f1.jsonl: there is no column 'sentence2', found ")
+    assert not (tmp_path / "out").exists()
+
+
+def test_json_lines_may_lack_a_key_that_a_later_object_has(predicted, tmp_path):
+    inputs(tmp_path / "in", ".jsonl")
+    rows = rows_of(1)
+    for row in rows[:-3]:
+        del row["sentence2"]
+    write_rows(tmp_path / "in/f1.jsonl", rows)
+    assert predicted("*.jsonl").code == 0
+    assert len(parts(tmp_path / "out")) == 6
+
+
+@pytest.mark.parametrize("empty", ["a.jsonl", "f00.jsonl", "z.jsonl"])  # the first, a middle one and the last
+@pytest.mark.parametrize("content", ["", "\n \n"])
+def test_an_empty_file_of_json_lines_is_a_file_without_rows(predicted, tmp_path, empty, content):
+    inputs(tmp_path / "in", ".jsonl")
+    (tmp_path / "in" / empty).write_text(content)
+    done = predicted("*.jsonl")
+    assert f"warning: {tmp_path}/in/{empty}: no rows, so no part." in done.err.splitlines()
+    assert done.err.splitlines()[-1].startswith("done: 46 rows with the answers of sst, quora, sts in 6 parts in ")
+
+
+def test_empty_files_alone_are_one_line(predicted, tmp_path):
+    (tmp_path / "in").mkdir()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / "in" / name).write_text("")
+    said = predicted("*.jsonl").mistake
+    assert said == f"{tmp_path}/in/a.jsonl: the file is empty, and so is every other input file. Give rows."

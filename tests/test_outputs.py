@@ -83,6 +83,7 @@ def test_nothing_in_a_model_is_written(run):
         ("a study", ("study.json", "cells/plain-0/recipe.yaml")),
         ("a tuning", ("recipe.yaml", "tune.db")),
         ("a tuning", ("recipe.yaml", "storage.json")),
+        ("a folder of answers in parts", (".mtbert/job.json",)),
         ("an encoder", ("config.json", "model.safetensors")),
         ("an encoder", ("config.json", "model.safetensors.index.json")),
         ("an encoder", ("config.json", "pytorch_model.bin")),

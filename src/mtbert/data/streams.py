@@ -5,7 +5,7 @@ The rows of a block depend on the file and on the calls of :meth:`RowStream.take
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -192,7 +192,7 @@ class ParquetStream(RowStream):
 def opened_stream(name: str, path: Path, wanted: Sequence[str]) -> Iterator[RowStream]:
     """Yields a file of any size as a :class:`RowStream`.
 
-    To learn the columns of JSON, the file is read once before.
+    To learn the columns of JSON, the file is read once before. JSON without an object is a file without rows.
 
     Args:
         name: The name of the file in messages.
@@ -206,9 +206,9 @@ def opened_stream(name: str, path: Path, wanted: Sequence[str]) -> Iterator[RowS
         with opened_parquet(name, path) as file:
             yield ParquetStream(name, file)
         return
-    with formats.opened(name, path, wanted, unlimited=True) as records:
+    with _records(name, path, wanted) as records:
         columns = _all_columns(name, records) if records.late else list(records.columns)
-    with formats.opened(name, path, columns, unlimited=True) as records:
+    with _records(name, path, columns) as records:
         yield TextStream(name, columns, records, path.stat().st_size)
 
 
@@ -219,21 +219,24 @@ def opened_parquet(name: str, path: Path) -> Iterator[Any]:
         yield parquet.parquet_file(name, opened, BUFFER)
 
 
-def top_columns(name: str, path: Path, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Returns the names of a file's columns after reading as little as possible: of JSON, only the first object.
+def first_keys(name: str, path: Path, wanted: Sequence[str]) -> tuple[str, ...]:
+    """Returns the keys of the first objects of a JSON file, usually those of the first one alone.
 
-    The arguments are those of :func:`opened_stream`.
+    Objects are read until each of the ``wanted`` keys has been seen, or to the end of the file. No keys are returned if
+    the file has no object.
 
     Raises:
         FileNotFoundError, ValueError: If the file cannot be read.
     """
-    if formats.file_kind(name, path)[0] == ".parquet":
-        with opened_parquet(name, path) as file:
-            return tuple(file.schema_arrow.names)
-    with formats.opened(name, path, wanted, unlimited=True) as records:
-        if records.late:
-            next(iter(records.rows), None)
+    with _records(name, path, wanted) as records:
+        for _ in records.rows:
+            if all(column in records.columns for column in wanted):
+                break
         return tuple(records.columns)
+
+
+def _records(name: str, path: Path, wanted: Sequence[str]) -> AbstractContextManager[Records]:
+    return formats.opened(name, path, wanted, unlimited=True, may_be_empty=True)
 
 
 def _all_columns(name: str, records: Records) -> list[str]:

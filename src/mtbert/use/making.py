@@ -5,22 +5,19 @@ rows. The content of a part depends only on the model, the input file and the op
 time.
 """
 
-import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from mtbert import files
 from mtbert.data import streams
 from mtbert.data.streams import RowStream
 from mtbert.messages import few, near, shown
 from mtbert.part_share import PartShare
-from mtbert.use.hub_runs import MODEL_FILES
 from mtbert.use.part_files import Filled, InputFile, PartFolder, PartRecord, part_writer
-from mtbert.use.predictor import Predictor, load
+from mtbert.use.predictor import Predictor
 from mtbert.use.scorer import Scorer
-from mtbert.use.trained import recipe_of
+from mtbert.use.trained import load_whole, recipe_of
 
 BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
 
@@ -53,8 +50,9 @@ class Maker:
         if self.ended(given):
             return
         with streams.opened_stream(given.name, given.path, self.scorer.wanted) as stream:
-            self._check_columns(given, stream)
             number = 0
+            if stream.more() or given.suffix != ".jsonl":  # an empty file of JSON lines names no columns
+                self.check_columns(given, stream.columns)
             if not stream.more():
                 with self.parts.claimed(given, 0, wait=True):
                     self.parts.write(given, 0, None)
@@ -111,21 +109,22 @@ class Maker:
                 self.tick(block.size, stream.share())
         return Filled(rows, not stream.more(), without)
 
-    def _check_columns(self, given: InputFile, stream: RowStream) -> None:
-        check_has(given, stream.columns, self.scorer.wanted)
-        if clash := [name for name in self.scorer.names.values() if name in stream.columns]:
+    def check_columns(self, given: InputFile, columns: Collection[str]) -> None:
+        """Raises a ValueError if a file lacks a column that tasks read, or has one with the name of an answer."""
+        check_has(given.name, columns, self.scorer.wanted)
+        if clash := [name for name in self.scorer.names.values() if name in columns]:
             raise ValueError(
                 f"{given.name}: has a column {shown(clash[0])}, which is the name of an answer in the parts of other "
                 "files. Rename the column."
             )
 
 
-def check_has(given: InputFile, columns: Collection[str], wanted: Sequence[str]) -> None:
-    """Raises a ValueError if a file lacks one of the ``wanted`` columns."""
+def check_has(name: str, columns: Collection[str], wanted: Sequence[str]) -> None:
+    """Raises a ValueError if the file ``name`` lacks one of the ``wanted`` columns."""
     for column in wanted:
         if column not in columns:
             raise ValueError(
-                f"{given.name}: there is no column {shown(column)}, found {few(columns, quoted=True)}."
+                f"{name}: there is no column {shown(column)}, found {few(columns, quoted=True)}."
                 f"{near(column, columns)} All files must have the columns of the first."
             )
 
@@ -144,6 +143,8 @@ class PartPlan:
         suffix: The ending of the parts.
         folder: The output folder.
         part_rows: The largest number of rows in a part.
+        model: The SHA-256 of the files of the model.
+        share: The parts that this command makes.
     """
 
     run: Path
@@ -155,11 +156,24 @@ class PartPlan:
     suffix: str
     folder: Path
     part_rows: int
+    model: str
+    share: PartShare
 
-    def maker(self, share: PartShare | None = None, predictor: Predictor | None = None) -> Maker:
-        """Returns a maker of the parts in ``share``. It uses ``predictor`` or, if this is None, loads the model."""
+    def maker(self, predictor: Predictor | None = None) -> Maker:
+        """Returns a maker of the parts in the plan's share. It uses ``predictor`` or, if this is None, loads the model.
+
+        Raises:
+            ValueError: If the model that it loads is another one than that of the plan.
+        """
+        if predictor is None:
+            predictor, model = load_whole(self.run)
+            if model != self.model:
+                raise ValueError(
+                    f"{self.run}: its model was replaced since the command began. Start again, with another --output "
+                    "if some parts are finished."
+                )
         scorer = Scorer(
-            load(self.run) if predictor is None else predictor,
+            predictor,
             recipe_of(self.run, self.overrides),
             self.tasks,
             single=self.single,
@@ -167,11 +181,4 @@ class PartPlan:
             name=self.name,
             suffix=self.suffix,
         )
-        return Maker(scorer, PartFolder(self.folder, self.suffix), self.part_rows, share or PartShare())
-
-
-def model_digest(folder: Path) -> str:
-    """Returns the SHA-256 of the digests of all files of a model."""
-    there = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
-    lines = [f"{file.name} {files.sha256(file, 'Check the model.')}" for file in there]
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+        return Maker(scorer, PartFolder(self.folder, self.suffix), self.part_rows, self.share)

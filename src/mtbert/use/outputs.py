@@ -24,6 +24,8 @@ VECTORS = (".npy", ".safetensors")
 DIGITS = 6  # significant digits of a number in a file
 RENAMED_PREFIX = "predicted_"  # put before the name of an answer that is also the name of an input column
 STANDARD_OUTPUT = "-"
+RECORDS = ".mtbert"  # readers of a folder of Parquet files skip names that begin with a full stop
+JOB_FILE = "job.json"
 
 # Folders in which predict writes nothing: what each one is, and the files that it is recognized by.
 KEPT = (
@@ -32,6 +34,7 @@ KEPT = (
     ("a study", ("study.json", "cells")),
     ("a tuning", (RECIPE_FILE, "tune.db")),
     ("a tuning", (RECIPE_FILE, "storage.json")),
+    ("a folder of answers in parts", (f"{RECORDS}/{JOB_FILE}",)),
     ("an encoder", ("config.json", "model.safetensors")),
     ("an encoder", ("config.json", "model.safetensors.index.json")),
     ("an encoder", ("config.json", "pytorch_model.bin")),
@@ -73,7 +76,7 @@ def check_output(
     return real
 
 
-def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str]) -> None:
+def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str], *, parts: Path | None = None) -> None:
     """Checks that ``predict`` may write an output file.
 
     Args:
@@ -81,6 +84,7 @@ def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str]) 
         real: The path of the file, with symbolic links resolved.
         model: The folder of the run or model that predicts.
         reads: Files and folders that must not be overwritten, each with a phrase that says what it is.
+        parts: The output folder if the file is a part. It may hold parts already.
 
     Raises:
         ValueError: If the file must not be overwritten, or lies in a folder that mtbert keeps.
@@ -90,7 +94,8 @@ def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str]) 
             raise ValueError(f"{shown}: is {what}. Give another.")
     for folder in real.parents:
         for what, marks in KEPT:
-            if all((folder / mark).exists() for mark in marks):
+            own = folder == parts and marks == (f"{RECORDS}/{JOB_FILE}",)
+            if not own and all((folder / mark).exists() for mark in marks):
                 raise ValueError(f"{shown}: lies in {clean(str(folder))}, which is {what}. Give a file elsewhere.")
     if real.exists() and real.stat().st_nlink > 1 and any(_same(real, file) for file in model.rglob("*")):
         raise ValueError(f"{shown}: is also a file of {clean(str(model))}, which is kept. Give another.")

@@ -17,20 +17,21 @@ from mtbert.data import cache
 from mtbert.data.cells import readable
 from mtbert.data.streams import Block
 from mtbert.json_files import read_settings, write_settings
-from mtbert.messages import clean, few, shown
+from mtbert.messages import LONGEST, clean, few, shown
 from mtbert.settings import Settings
 from mtbert.use import outputs
-from mtbert.use.outputs import Answered
+from mtbert.use.outputs import JOB_FILE, RECORDS, Answered
 from mtbert.use.scorer import ScoredBlock, Scorer
 
 JOB_FORMAT = 1
-RECORDS = ".mtbert"  # readers of a folder of Parquet files skip names that begin with a full stop
-JOB_FILE = "job.json"
 REPAIR = "Give another folder, or remove this one."
 
 
 class Job(Settings):
-    """The content of ``job.json``: the model, tasks and options that all files in an output folder are made with."""
+    """The content of ``job.json``: the model, tasks, columns and options with which all parts in a folder are made.
+
+    The input files' columns are left out for JSON lines, in which each line names its own.
+    """
 
     format: int = JOB_FORMAT
     model: str  # SHA-256 of the model's files
@@ -38,6 +39,11 @@ class Job(Settings):
     single: bool  # whether exactly one --task was given
     texts: dict[str, tuple[str, ...]]  # the columns of texts of each task
     ids: tuple[str, ...]
+    numbered: str | None  # the column that numbers the rows, because the input has no ids
+    columns: tuple[str, ...]  # of the input files
+    types: dict[str, str]  # the type of each of these columns
+    names: dict[str, str]  # the output column of each answer
+    separators: dict[str, str | None]  # what stands between the labels in one cell of an answer, by task
     part_rows: int
     suffix: str
 
@@ -48,6 +54,11 @@ _MEANINGS = {
     "single": "other tasks",
     "texts": "other columns",
     "ids": "another id column",
+    "numbered": "ids from another place",
+    "columns": "other columns of the input",
+    "types": "other types of columns",
+    "names": "other names of answers",
+    "separators": "another separator of labels",
     "part_rows": "another --part-rows",
     "suffix": "input files of another format",
 }
@@ -136,7 +147,7 @@ class PartFolder:
         return self.folder / given.place.with_name(f"{given.stem}-{number:05}{self.suffix}")
 
     def record(self, given: InputFile, number: int) -> PartRecord | None:
-        """Returns the record of a part that is finished; None if it is not.
+        """Returns the record of a part that is finished; None if it is not, or if a file without rows has changed.
 
         Raises:
             ValueError: If the input file has changed since the part was made.
@@ -151,6 +162,8 @@ class PartFolder:
             return None
         now = given.path.stat()
         if (now.st_size, now.st_mtime_ns) != (found.size, found.modified) and digest(given.path) != found.sha256:
+            if not found.rows:  # the file was empty, so there is no part that could be of another content
+                return None
             several = part.with_name(f"{given.stem}-*{self.suffix}")
             raise ValueError(
                 f"{given.name}: has changed since {clean(str(part))} was made from it. Remove {clean(str(several))} "
@@ -227,7 +240,7 @@ class PartFolder:
         for key, meaning in _MEANINGS.items():
             was, now = getattr(found, key), getattr(job, key)
             if was != now:
-                values = "" if key == "model" else f" ({shown(was)}, not {shown(now)})"
+                values = "" if key == "model" else f" ({_difference(was, now)})"
                 raise ValueError(
                     f"--output {clean(str(self.folder))}: its parts were made with {meaning}{values}. {REPAIR}"
                 )
@@ -237,8 +250,21 @@ class PartFolder:
         return self._records / inside.with_name(f"{inside.name}.json")
 
 
+def _difference(was: Any, now: Any) -> str:
+    """Returns both values of an option or, of two long lists or dicts, only what differs."""
+    if max(len(repr(was)), len(repr(now))) > LONGEST:
+        if isinstance(was, tuple):
+            more, less = [x for x in now if x not in was], [x for x in was if x not in now]
+            if more or less:
+                return f"now more: {few(more, quoted=True)}; now missing: {few(less, quoted=True)}"
+        if isinstance(was, dict):
+            key = next(key for key in (*was, *now) if was.get(key) != now.get(key))
+            return f"{shown(key)}: {shown(was.get(key))}, not {shown(now.get(key))}"
+    return f"{shown(was)}, not {shown(now)}"
+
+
 def digest(file: Path) -> str:
-    """Returns the SHA-256 of an input file, and remembers it in the user's cache folder."""
+    """Returns the SHA-256 of an input file, and remembers it in this process and in the user's cache folder."""
     found = cache.file_digest(file)
     with suppress(OSError):
         cache.remember(file, found)

@@ -4,8 +4,10 @@ Every machine of the cluster must see the run, the input files and the output fo
 """
 
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from mtbert.use.part_files import InputFile
 
 LOCAL = "local"
 ALL = -1
+RESTARTS = 2  # of a process that dies; Ray's default would start it again for ever
 
 
 class PartActor:
@@ -24,31 +27,36 @@ class PartActor:
 
     def __init__(self, plan: PartPlan) -> None:
         torch.set_num_threads(1)  # there is an actor for each core
-        self._maker = plan.maker()
+        self._plan = plan
+
+    @cached_property
+    def _maker(self) -> Maker:
+        """The maker of parts. It is made with the first part, so that an error is returned as those of parts are."""
+        return self._plan.maker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Makes output files, called parts, from one input file: all its parts, or only the one that ``batch`` names.
 
-        The part number ``ALL`` stands for all parts. Returns the number of parts, the number of their rows, and an
-        error message, ``""`` if there was no error. An error that the user must correct is returned, not raised,
-        because Ray would wrap it.
+        The part number ``ALL`` stands for all parts. Returns the number of parts, the number of their rows, and the
+        error in the form of pickle, ``b""`` if there was none. An error is returned, not raised, because Ray would wrap
+        it. So it is shown as it is without Ray.
         """
         ((path,), (place,), (number,), (part,)) = (batch[key] for key in ("path", "place", "number", "part"))
         given = InputFile(Path(path), Path(place), int(number))
         rows = parts = 0
-        said = ""
+        raised = b""
 
         def tick(more: int, share: float) -> None:
             nonlocal rows
             rows += more
 
-        self._maker.tick = tick
         try:
+            self._maker.tick = tick
             for _ in self._maker.make(given, None if part == ALL else int(part), wait=True):
                 parts += 1
-        except (OSError, ValueError, FloatingPointError) as error:
-            said = str(error)
-        return {"parts": [parts], "rows": [rows], "error": [said]}
+        except Exception as error:
+            raised = pickle.dumps(error)
+        return {"parts": [parts], "rows": [rows], "error": [raised]}
 
 
 def make_all(
@@ -66,10 +74,13 @@ def make_all(
 
     Raises:
         ValueError: If Ray is not installed, if there is no cluster at the address, or if an input file cannot be used.
+        ConnectionError: If a process of the cluster dies, for example because the system killed it for its memory.
+        Exception: Any error that making the parts raises without Ray.
     """
     try:
         import ray
         from ray.data import ActorPoolStrategy
+        from ray.exceptions import RayError
     except ImportError:
         raise ValueError("--ray: Ray is not installed. Run: pip install 'mtbert[ray]'") from None
     items = [
@@ -104,11 +115,18 @@ def make_all(
             fn_constructor_args=(replace(plan, run=Path(plan.run).absolute(), folder=plan.folder.absolute()),),
             batch_size=1,
             compute=ActorPoolStrategy(size=min(actors, len(items))),
+            max_restarts=RESTARTS,
+            max_task_retries=RESTARTS,
             **each,
         )
         for number, row in enumerate(done.iter_rows()):
             if row["error"]:
-                raise ValueError(row["error"])
+                raise pickle.loads(row["error"])
             made(row["parts"], row["rows"], (number + 1) / len(items))
+    except RayError as error:
+        raise ConnectionError(
+            f"--ray {clean(address)}: a process of the cluster died ({reason(error)}). If memory ran out, give Ray "
+            "fewer CPUs. Run the command again: finished parts are kept."
+        ) from None
     finally:
         ray.shutdown()
