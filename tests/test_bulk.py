@@ -42,7 +42,7 @@ def test_the_parts_together_have_the_rows_that_predict_writes_for_one_file(
     assert (done.code, done.out) == (0, "")
     assert list(parts(out)) == [f"f{file}-0000{part}{suffix}" for file in (0, 1) for part in (0, 1, 2)]
     for file in (0, 1):
-        alone = tmp_path / f"alone{suffix}"
+        alone = tmp_path / f"alone{file}{suffix}"
         given = tmp_path / f"in/f{file}{suffix}"
         if tasks:  # for one task alone, an empty text is a mistake
             given = write_rows(
