@@ -1,6 +1,7 @@
 """``predict`` with a pattern: the parts that it writes, what it skips, and how several commands share the work."""
 
 import errno
+import io
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -225,3 +226,11 @@ def test_an_output_folder_that_cannot_be_written_is_not_blamed_on_the_input(toy,
     with pytest.raises(OSError, match="No locks available") as caught:
         PartFolder(out, ".csv").claimed(find_inputs(pattern, out)[0], 0, wait=False).__enter__()
     assert caught.value.filename == str(out / ".mtbert/lock")
+
+
+def test_a_terminal_shows_a_bar_for_all_files(toy: Path, tmp_path: Path, small_blocks: None):
+    file = io.StringIO()
+    console = Console(file=file, width=80, force_terminal=True, _environ={"TERM": "xterm"})
+    score_files(toy / "run", inputs(tmp_path / "in", ".csv"), f"{tmp_path}/out/", console)
+    assert "scoring  " in file.getvalue()
+    assert "done: " in file.getvalue()

@@ -107,6 +107,10 @@ class Written(io.StringIO):
             self.wrote.set()
 
 
+def test_nothing_is_drawn_before_the_bar_starts():
+    LiveBar(Console(file=io.StringIO(), force_terminal=True, _environ={"TERM": "xterm"}), pytest.fail, pytest.fail)
+
+
 def test_a_terminal_shows_the_frame_and_prints_no_line(clock: Callable[[float], None]):
     file = io.StringIO()
     bar = LiveBar(Console(file=file, force_terminal=True, _environ={"TERM": "xterm"}), frame, line)

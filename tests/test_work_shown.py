@@ -66,6 +66,7 @@ def test_what_uses_a_model_shows_reading_answering_and_writing(
         "hashing sst.csv",
         "tokenising",
         "answering",
+        "decoding the answers of sst",
         "writing out.csv",
     ]
     found = shown("export", toy / "run", "--to", "transformers", "--task", "sst", "--out", tmp_path / "out")

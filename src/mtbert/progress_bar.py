@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import partial
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -43,11 +42,8 @@ class LiveBar:
     ) -> None:
         self.console, self.frame, self.line, self.after = console, frame, line, after
         self.in_notebook = console.is_jupyter
-        on_terminal = console.is_interactive and not console.is_jupyter and not console.quiet
-        # Standard output may be a file of answers, while the bar is on standard error.
-        beside = sys.stdout is not None and sys.stdout.isatty()
-        live = partial(Live, console=console, get_renderable=self._frame, redirect_stdout=beside)
-        self.live = live(transient=True) if on_terminal else None
+        self.on_terminal = console.is_interactive and not console.is_jupyter
+        self.live: Live | None = None
         self.output: Any = None  # the output area of the notebook
         self.next = math.inf  # time of the next frame or line
         self.said_stopping = False
@@ -59,7 +55,7 @@ class LiveBar:
         """Starts the bar. Every start must be followed by :meth:`stop`."""
         if self.console.quiet:
             return
-        first = self.after if self.live is not None else SECONDS_BETWEEN_FRAMES if self.in_notebook else None
+        first = self.after if self.on_terminal else SECONDS_BETWEEN_FRAMES if self.in_notebook else None
         self.next = time.monotonic() + (SECONDS_BEFORE_LINE if first is None else max(first, self.after))
         self.said_stopping = False
         self.stopped.clear()
@@ -76,6 +72,7 @@ class LiveBar:
         self.next = math.inf
         if self.live is not None:
             self.live.stop()
+            self.live = None
         if self.output is not None:
             self._draw("")
 
@@ -92,20 +89,26 @@ class LiveBar:
         """Updates the progress bar. An update that comes too soon after the previous one is skipped."""
         with self.lock:
             now = time.monotonic()
-            if not self.said_stopping and self.live is None and self.next < math.inf and _stopping():
+            if not self.said_stopping and not self.on_terminal and self.next < math.inf and _stopping():
                 self.said_stopping = True
                 self.console.print(STOPPING, soft_wrap=True)
             if now < self.next:
                 return
-            if self.live is not None:
+            if self.on_terminal:
                 self.next = math.inf  # a thread of rich draws from here on
-                self.live.start()
+                self._go_live()
             elif self.in_notebook:
                 self.next = now + SECONDS_BETWEEN_FRAMES
                 self._draw(self._text())
             else:
                 self.next = now + SECONDS_BETWEEN_LINES
                 self.console.print(self.line(), soft_wrap=True)
+
+    def _go_live(self) -> None:
+        # Standard output may be a file of answers, while the bar is on standard error.
+        beside = sys.stdout is not None and sys.stdout.isatty()
+        self.live = Live(console=self.console, get_renderable=self._frame, transient=True, redirect_stdout=beside)
+        self.live.start()
 
     def _keep_true(self) -> None:
         with suppress(OSError):  # the reader of the output, such as head, has ended

@@ -185,9 +185,10 @@ def decode(model: Model, task: Task, prediction: Tensor, texts: TextColumn | Non
     """
     fitted, predicts = model.fitted(task.name), task.predicts
     shown = calibrated(prediction, fitted)
-    if texts is not None and isinstance(predicts, OfWords):
-        return predicts.decode_words(task, shown, texts, list(map(finder(texts), texts)))
-    return predicts.decode(task, shown, _threshold(fitted))
+    with progress_of(f"decoding the answers of {task.name}"):
+        if texts is not None and isinstance(predicts, OfWords):
+            return predicts.decode_words(task, shown, texts, list(map(finder(texts), texts)))
+        return predicts.decode(task, shown, _threshold(fitted))
 
 
 def certainty(model: Model, task: Task, prediction: Tensor) -> Floats:
