@@ -89,9 +89,9 @@ def predict_rows(
 ) -> dict[str, Tensor]:
     """Returns a dict from task name to the raw predictions for the chosen examples of that task.
 
-    Each element of ``parts`` is a pair: the data set of a task, and the indices of the chosen examples. Each of the ``processes``
-    computes some of the batches, and gets the predictions of all batches. The batches are the same for any number of
-    processes.
+    Each element of ``parts`` is a pair: the data set of a task, and the indices of the chosen examples. Each of the
+    ``processes`` computes some of the batches, and gets the predictions of all batches. The batches are the same for
+    any number of processes.
     """
     found: dict[str, Tensor] = {}
     for span in share_rows(parts, model.apart):

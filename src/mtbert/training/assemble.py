@@ -50,7 +50,7 @@ class Assembled:
     notes: tuple[Note, ...]
 
     def run(self, processes: Processes = ALONE) -> Run:
-        """Moves the model to the device, and returns a new run. No step has been made. ``processes`` will share the work."""
+        """Moves the model to the device, and returns a run without steps so far. ``processes`` will share its work."""
         return Run(self.recipe, self.model, self.data, self.device, processes)
 
     @property
