@@ -230,6 +230,12 @@ def test_the_page_can_be_read_without_a_script(browser: Any, page: Path):
         assert not tab.locator(".details").first.is_visible()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_a_report(browser: Any, page: Path, scheme: str):
+    for tab in visit(browser, page, color_scheme=scheme):
+        assert toy_browser.faults(tab) == []
+
+
 @pytest.mark.parametrize(
     ("name", "context"),
     [

@@ -111,6 +111,12 @@ def test_long_texts_and_labels_stay_inside_the_window(browser: Any, page: Path, 
         assert one.tab.locator("main img").count() == 0
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_the_report_of_a_run(browser: Any, page: Path, scheme: str):
+    with toy_browser.visit(browser, page.as_uri(), color_scheme=scheme) as one:
+        assert toy_browser.faults(one.tab) == []
+
+
 @pytest.mark.parametrize("width", [390, 800, 1280])
 def test_no_word_of_a_chart_stands_outside_of_it_or_on_another(browser: Any, page: Path, width: int):
     with toy_browser.visit(browser, page.as_uri(), viewport={"width": width, "height": 800}) as one:

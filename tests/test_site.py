@@ -130,6 +130,13 @@ def test_wide_tables_are_reached_by_keyboard_and_a_phone_does_not_scroll_sideway
 
 
 @needs_zensical
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_on_the_first_page(site: Path, browser, scheme: str):
+    with toy_browser.visit(browser, (site / "index.html").as_uri(), color_scheme=scheme) as page:
+        assert toy_browser.faults(page.tab) == []
+
+
+@needs_zensical
 @pytest.mark.parametrize("link", ["no-such-page.md", "recipes.md#no-such-heading"])
 def test_a_broken_link_fails_the_build_and_keeps_the_older_site(
     link: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -298,3 +298,12 @@ def test_a_phone_needs_no_scrolling_sideways(browser: Any, server: Server):
                 write(one.tab, candidates="z" * 300 + "\na cat")
             assert one.tab.locator("article li, article .big").count()
             assert one.tab.evaluate("() => document.documentElement.scrollWidth") == 360
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_fault_in_the_page(browser: Any, server: Server, scheme: str):
+    with visit(browser, server.url, color_scheme=scheme) as one:
+        one.tab.locator("#request").wait_for()
+        one.tab.fill("#one", TEXT)
+        one.tab.locator("#cards[aria-busy=false] > *").first.wait_for()
+        assert toy_browser.faults(one.tab) == []

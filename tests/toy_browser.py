@@ -51,3 +51,13 @@ def visit(browser: Any, address: str, **context: Any) -> Iterator[Visit]:
         yield one
     finally:
         within.close()
+
+
+def faults(tab: Any) -> list[str]:
+    """Returns the serious faults that axe-core finds on a page for readers who cannot see, hear or use a mouse.
+
+    Each fault is the name of axe-core's rule and the first element that breaks it.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is missing")
+    found = axe.Axe().run(tab).response["violations"]
+    return [f"{one['id']}: {one['nodes'][0]['html']}" for one in found if one["impact"] in ("serious", "critical")]
