@@ -11,9 +11,9 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import mtbert
-from mtbert import cli
+from mtbert import cli, locks
 from mtbert.studying import report
-from mtbert.studying.commands import report_at_end
+from mtbert.studying.commands import report_at_end, report_on
 from mtbert.studying.results import Results
 
 folder = toy_run.shared_folder
@@ -92,3 +92,31 @@ def test_the_commands_at_the_end_can_be_pasted(
         typed = shlex.split(line.removeprefix(f"{word}: mtbert "))
         assert "my run's" in typed
         assert mtbert(*typed).code == 0
+
+
+def test_only_one_command_writes_the_report_of_a_run_and_none_while_it_is_trained(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    train(folder, tmp_path / "run", "--no-report")
+    with (
+        locks.alone(tmp_path / "run", "train"),
+        pytest.raises(ValueError, match="run: another mtbert train or report is at work there"),
+    ):
+        report_on(tmp_path / "run", Console(quiet=True))
+    written = []
+
+    def write_page(made: report.Report, out: Path) -> Path:
+        written.append(locks.claim_folder(out))
+        return out
+
+    monkeypatch.setattr(report, "write_page", write_page)
+    report_at_end(tmp_path / "run", Console(quiet=True))
+    report_on(tmp_path / "run", Console(quiet=True))
+    assert written == [None, None]  # another process could not lock the folder meanwhile
+
+
+def test_a_folder_that_is_neither_run_nor_study_is_left_as_it_is(tmp_path: Path):
+    (tmp_path / "mine.txt").touch()
+    with pytest.raises(FileNotFoundError, match="no study here"):
+        report_on(tmp_path, Console(quiet=True))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]

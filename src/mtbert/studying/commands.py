@@ -205,18 +205,23 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
         test: A dict from the name of each task of this recipe to the path of a labelled test file.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, or a file is
-            damaged.
+        FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, a file is
+            damaged, or the run is being trained.
     """
-    found = results.read_run(path) if (path / RECIPE_FILE).is_file() else results.read_study(path)
-    if not found.runs:
-        raise ValueError(
-            f"{path}: no run of this study has ended. Go on with it: {command_line('study', 'STUDY', '--out', path)}"
-        )
-    if test or row is not None:
-        with followed(console):
-            score_held_out(found, row, test or {}, path, console)
-    _write(found, path, console)
+    single = (path / RECIPE_FILE).is_file()
+    if not single:
+        results.read_outline(path)  # before a lock is put into a folder of something else
+    with locks.alone(path, "train or report", wait=not single):  # in a study's folder, commands only work for moments
+        found = results.read_run(path) if single else results.read_study(path)
+        if not found.runs:
+            raise ValueError(
+                f"{path}: no run of this study has ended. Go on with it: "
+                f"{command_line('study', 'STUDY', '--out', path)}"
+            )
+        if test or row is not None:
+            with followed(console):
+                score_held_out(found, row, test or {}, path, console)
+        _write(found, path, console)
 
 
 def report_at_end(run: Path, console: Console) -> Path | None:
@@ -225,7 +230,7 @@ def report_at_end(run: Path, console: Console) -> Path | None:
     If this fails, or Ctrl-C is pressed, a warning says so, and None is returned: the run has ended all the same.
     """
     try:
-        with followed(console), progress_of("writing the report"):
+        with locks.alone(run, "train or report"), followed(console), progress_of("writing the report"):
             return report.write_page(report.make_report(results.read_run(run)), run)
     except (Exception, KeyboardInterrupt) as error:
         why = "stopped" if isinstance(error, KeyboardInterrupt) else reason(error)
