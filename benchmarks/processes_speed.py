@@ -30,7 +30,7 @@ def work(rank: int, size: int, store: str, recipe: str, changes: Sequence[str], 
     from mtbert.training.assemble import assemble
 
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    together = processes.ALONE if size == 1 else processes.Connected(FileStore(store, size), rank, size)
+    together = processes.ALONE if size == 1 else processes.Connected(FileStore(store), rank, size)
     if size > 1:
         os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[rank]})
     endless = ["train={rounds: 1000000, epochs: 1, schedule: constant, warmup: 0}"]

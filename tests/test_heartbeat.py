@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import toy_run
 from test_processes import contents, train
+from torch.distributed import FileStore
 from toy_processes import in_processes
 
+from mtbert import api
 from mtbert.processes import ALONE, Connected, Processes
 from mtbert.training import heartbeat
 from mtbert.training.heartbeat import heartbeats
@@ -57,6 +59,32 @@ def test_a_stopped_process_ends_the_others_with_one_line_and_the_run_resumes(
     assert contents(out) == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("place", ["mtbert.api.join_run", "mtbert.training.join.assemble"], ids=["connect", "prepare"])
+def test_a_process_stopped_before_the_first_step_ends_the_others_with_one_line(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], quick: None, place: str
+):
+    raw, out = toy_run.raw_recipe(folder, shards=4), tmp_path / "run"
+
+    def work(together: Processes) -> str:
+        assert isinstance(together, Connected)
+
+        def stop(*_: Any, **__: Any) -> None:
+            while together.beat(0)[1] == 0:  # a process that has not begun cannot be missed
+                time.sleep(0.01)
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("mtbert.api.connect", lambda: together)
+            if together.rank == 1:
+                patch.setattr(place, stop)
+            return str(api.train(raw, out=out))
+
+    found = in_processes(2, work, stopped=1)
+    assert [type(each) for each in found] == [EOFError] * 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mtbert: ")]
+    assert lines == ["mtbert: rank 1 of this run has not answered for 4 seconds. Give the same command again."]
+
+
 def test_beats_are_missed_in_a_row_by_a_process_that_takes_part():
     # in turn: beats, misses one more, begins late, has left, beats again
     found = heartbeat._missed([0, 3, 5, 5, 5], [4, 4, 0, 9, 9], [5, 4, 0, 0, 10])
@@ -71,7 +99,7 @@ def test_a_process_takes_part_from_its_first_beat_until_it_leaves(monkeypatch: p
         found = []
         for _ in range(2):  # a script may train twice
             found.append(together.beat(0)[together.rank] == 0)
-            with heartbeats(together, str):
+            with heartbeats(together):
                 while together.beat(0)[together.rank] < 3:
                     time.sleep(0.01)
             found.append(together.beat(0)[together.rank] == 0)
@@ -91,7 +119,7 @@ def test_a_process_that_cannot_hear_the_others_ends(capfd: pytest.CaptureFixture
             return real(number)
 
         together.beat = beat  # type: ignore[method-assign]
-        with heartbeats(together, str):
+        with heartbeats(together):
             time.sleep(100)
         return "ended"
 
@@ -99,7 +127,15 @@ def test_a_process_that_cannot_hear_the_others_ends(capfd: pytest.CaptureFixture
     assert "of this run has not answered" in capfd.readouterr().err
 
 
+def test_a_beat_does_not_wait_for_the_store_by_which_the_processes_are_connected(tmp_path: Path):
+    class Busy:
+        def clone(self) -> FileStore:
+            return FileStore(str(tmp_path / "store"))
+
+    assert Connected(Busy(), 0, 2).beat(1) == [1, 0]  # type: ignore[arg-type]
+
+
 def test_a_process_that_trains_alone_has_no_thread_for_it():
     before = threading.active_count()
-    with heartbeats(ALONE, str):
+    with heartbeats(ALONE):
         assert threading.active_count() == before

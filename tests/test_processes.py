@@ -20,6 +20,7 @@ from mtbert import api, processes, scoring
 from mtbert.processes import ALONE, Connected, Lost, Processes
 from mtbert.recipe.settings import validate_recipe
 from mtbert.training.assemble import assemble
+from mtbert.training.heartbeat import heartbeats
 from mtbert.training.join import call_others, join_run, share_state
 from mtbert.training.resume import resume_run
 from mtbert.training.run import Run
@@ -86,12 +87,13 @@ def contents(out: Path) -> dict[str, bytes]:
 def train(raw: Mapping[str, Any], out: Path, together: Processes) -> str:
     """Starts or resumes a run in ``out``; returns how it ended."""
     try:
-        if not together.first:
-            join_run(together)
-        elif out.exists():
-            resume_run(out, SILENT, processes=together)
-        else:
-            start_run(validate_recipe(raw, "toy"), out, SILENT, processes=together)
+        with heartbeats(together):
+            if not together.first:
+                join_run(together)
+            elif out.exists():
+                resume_run(out, SILENT, processes=together)
+            else:
+                start_run(validate_recipe(raw, "toy"), out, SILENT, processes=together)
     except (Stopped, Lost, FloatingPointError, ValueError) as error:
         return f"{type(error).__name__}: {error}"
     return "done"

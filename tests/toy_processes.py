@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch.distributed import FileStore, destroy_process_group
+from torch.distributed import FileStore, destroy_process_group, is_initialized
 
 from mtbert.processes import ALONE, Connected, Processes
 
@@ -63,11 +63,12 @@ def _child(folder: Path, rank: int, work: Work, pipes: Sequence[Any]) -> None:
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     try:
-        found = work(Connected(FileStore(str(folder / "store"), size), rank, size))
+        found = work(Connected(FileStore(str(folder / "store")), rank, size))
     except Exception as error:
         traceback.print_exc()
         pipe.send(error)
     else:
         pipe.send(found)
-        destroy_process_group()
+        if is_initialized():
+            destroy_process_group()
     os._exit(0)  # without the parent's clean-up

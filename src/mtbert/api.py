@@ -24,6 +24,7 @@ from mtbert.recipe.given_data import with_rows
 from mtbert.recipe.settings import Recipe
 from mtbert.scores import Scores
 from mtbert.training import trackers
+from mtbert.training.heartbeat import heartbeats
 from mtbert.training.join import continues, join_run
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -129,27 +130,26 @@ def train(
     >>> mtbert.train(recipe, data={"mood": {"train": rows, "dev": rows}}, out="runs/mood")  # doctest: +SKIP
     """
     console = _console(progress)
-    if (recipe is None) == (resume is None) or (
-        resume is not None and (out is not None or overwrite or data is not None)
-    ):
+    if (recipe is None) == (resume is None) or (resume and (out is not None or overwrite or data is not None)):
         raise ValueError("train: give a recipe, or resume=RUN without recipe, data, out and overwrite.")
     if epochs is not None and resume is None:
         raise ValueError("train: epochs is for resume. For a new run change train.epochs.")
-    together = connect()
-    if not together.first:
-        return Trained(*join_run(together))
-    tracker = None if track is None else trackers.tracker(track, console)
-    if recipe is not None:
-        path = files.check_out(Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
-        settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
-        if not continues(path, settings):
-            scores = start_run(settings, path, console, overwrite, profile, tracker, rows, together)
-            return _ended(Trained(path, scores), report, console)
-        changes = ()
-    else:
-        path = _path("resume", resume)
-    scores = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
-    return _ended(Trained(path, scores), report, console)
+    with heartbeats(connect()) as together:
+        if not together.first:
+            return Trained(*join_run(together))
+        tracker = None if track is None else trackers.tracker(track, console)
+        if recipe is not None:
+            place = Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out)
+            path = files.check_out(place)
+            settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
+            if not continues(path, settings):
+                scores = start_run(settings, path, console, overwrite, profile, tracker, rows, together)
+                return _ended(Trained(path, scores), report, console)
+            changes = ()
+        else:
+            path = _path("resume", resume)
+        scores = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
+        return _ended(Trained(path, scores), report, console)
 
 
 def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = None, changes: Changes = ()) -> Scores:

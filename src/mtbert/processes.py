@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -36,10 +36,12 @@ class Processes:
     Attributes:
         rank: The number of this process, counted from 0.
         size: The number of processes.
+        told: Returns the message about a lost process from a sentence that says which one it is.
     """
 
     rank = 0
     size = 1
+    told: Callable[[str], str] = staticmethod(lambda sentence: f"{sentence} Give the same command again.")
 
     @property
     def first(self) -> bool:
@@ -83,6 +85,14 @@ class Processes:
         """Returns the flat tensor of ``size`` numbers that the process ``partner`` gives in exchange for ``mine``."""
         raise NotImplementedError
 
+    @contextmanager
+    def telling(self, told: Callable[[str], str]) -> Iterator[None]:
+        """A context manager that sets the message about a lost process.
+
+        ``told`` gets a sentence that says which process was lost, and returns the message.
+        """
+        yield
+
     def check(self, shards: int) -> None:
         """Raises ValueError if ``shards`` shards cannot be divided among the processes."""
         if shards % self.size:
@@ -104,7 +114,7 @@ ALONE = Processes()
 class Connected(Processes):
     """One of several processes that train a run together, connected through ``torch.distributed``.
 
-    All processes must call the same methods in the same order.
+    All processes must call the same methods in the same order. The first call connects them.
 
     Raises:
         Lost: If another process has ended or does not answer. All methods raise this error.
@@ -112,15 +122,14 @@ class Connected(Processes):
 
     def __init__(self, store: Store, rank: int, size: int) -> None:
         import torch
-        from torch import distributed
 
         self.rank, self.size, self._store = rank, size, store
-        backend = "gloo"
+        # While the processes are being connected, every call of the store itself waits. The clone does not.
+        self._beats: Store = store.clone()  # type: ignore[attr-defined]  # torch's types do not have it
+        self._backend = "gloo"
         if torch.cuda.is_available():
-            backend = "cpu:gloo,cuda:nccl"
+            self._backend = "cpu:gloo,cuda:nccl"
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)) % torch.cuda.device_count())
-        with self._together():
-            distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST_WAIT)
 
     def all(self, value: _Value) -> list[_Value]:
         from torch import distributed
@@ -180,8 +189,8 @@ class Connected(Processes):
 
         theirs = mine.new_empty(size)
         calls = ((distributed.isend, mine), (distributed.irecv, theirs))
-        operations = [distributed.P2POp(call, tensor, partner) for call, tensor in calls if len(tensor)]
         with timed("communication"), self._together():
+            operations = [distributed.P2POp(call, tensor, partner) for call, tensor in calls if len(tensor)]
             for work in distributed.batch_isend_irecv(operations) if operations else ():
                 work.wait()
         return theirs
@@ -191,28 +200,42 @@ class Connected(Processes):
 
         Other threads may call this while a process waits in another method.
         """
-        return [self._store.add(f"beats {rank}", number if rank == self.rank else 0) for rank in range(self.size)]
+        return [self._beats.add(f"beats {rank}", number if rank == self.rank else 0) for rank in range(self.size)]
 
     def claim(self) -> bool:
         """Returns whether this is the first process that calls this method."""
         try:
-            return self._store.add("mtbert failed", 1) == 1
+            return self._beats.add("mtbert failed", 1) == 1
         except RuntimeError:  # the store, which is in another process, has ended too
             return self.first
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def telling(self, told: Callable[[str], str]) -> Iterator[None]:
+        before, self.told = self.told, told
         try:
             yield
+        finally:
+            self.told = before
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        from torch import distributed
+
+        try:
+            if not distributed.is_initialized():
+                distributed.init_process_group(
+                    self._backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
+                )
+            yield
         except RuntimeError:  # torch.distributed has no class for a connection that was closed
-            raise Lost(f"one of the {self.size} processes of this run was lost.") from None
+            raise Lost(self.told(f"one of the {self.size} processes of this run was lost.")) from None
 
 
 _connected: Connected | None = None
 
 
 def connect() -> Processes:
-    """Returns the processes that ``torchrun`` started, after connecting them, or :data:`ALONE` if it started no others.
+    """Returns this process as one of those that ``torchrun`` started, or :data:`ALONE` if it started no others.
 
     Raises:
         Lost: If another process does not answer.

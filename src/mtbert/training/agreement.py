@@ -44,10 +44,10 @@ def check_same_weights(run: Run) -> None:
     first, *others = run.processes.all(_checksum(run))
     different = [str(rank) for rank, checksum in enumerate(others, 1) if checksum != first]
     if different:
-        raise Lost(
-            f"rank {few(different)} came to other weights than the first process, because it computes differently. Use "
-            "machines of one kind."
+        sentence = (
+            f"rank {few(different)} came to other weights than the first process, because it computes differently."
         )
+        raise Lost(run.processes.told(f"{sentence} Use machines of one kind."))
 
 
 def _checksum(run: Run) -> int:

@@ -11,14 +11,12 @@ from tokenizers import Tokenizer
 from mtbert import files, scoring
 from mtbert.display import Display
 from mtbert.messages import command_line
-from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
 from mtbert.storage.predictions import save_predictions
 from mtbert.training import history, trackers
 from mtbert.training.agreement import check_same_weights
-from mtbert.training.heartbeat import heartbeats
 from mtbert.training.inert import inert_losses
 from mtbert.training.profile import Profile
 from mtbert.training.run import Run
@@ -86,11 +84,11 @@ def fit(
                 display.warn(line)
                 warned.append(line)
 
-    def lost(what: object) -> str:
-        return f"step {run.done + 1}: {what} Go on with: {command_line('train', '--resume', out)}"
+    def lost(sentence: str) -> str:
+        return f"step {run.done + 1}: {sentence} Go on with: {command_line('train', '--resume', out)}"
 
     log = history.RunLog(out, track) if processes.first else history.NoLog()
-    with log, signals() as asked, display, heartbeats(processes, lost):
+    with log, signals() as asked, display, processes.telling(lost):
 
         def stopping() -> bool:
             return processes.any(asked())
@@ -159,8 +157,6 @@ def fit(
             processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             again = command_line("train", "--resume", out)
             raise Stopped(f"stopped at step {run.done}, and saved. Go on with: {again}") from None
-        except Lost as error:
-            raise Lost(lost(error)) from None
         except FloatingPointError as error:
             kept = out / "last"
             left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."

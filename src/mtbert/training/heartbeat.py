@@ -9,7 +9,7 @@ hangs.
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
@@ -21,25 +21,25 @@ MISSED = 6  # beats in a row that a process misses before the others give it up
 
 
 @contextmanager
-def heartbeats(processes: Processes, told: Callable[[str], str]) -> Iterator[None]:
-    """A context manager that ends this process with code 1 if another process of the run no longer answers.
+def heartbeats(processes: Processes) -> Iterator[Processes]:
+    """Yields ``processes``, and ends this process with code 1 if another process of the run no longer answers.
 
     Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive.
-    If several processes end, one of them prints why: the line that ``told`` returns for a sentence which names the lost
-    process. Nothing is done if the run has a single process.
+    If several processes end, one of them prints why: the message that :meth:`Processes.telling` has set. If the run has
+    a single process, nothing is done.
     """
     if not isinstance(processes, Connected):
-        yield
+        yield processes
         return
     ended, heard = Event(), [0] * processes.size
     threads = [
         Thread(target=_beat, args=(processes, ended, heard), daemon=True),
-        Thread(target=_listen, args=(processes, ended, heard, told), daemon=True),
+        Thread(target=_listen, args=(processes, ended, heard), daemon=True),
     ]
     for thread in threads:
         thread.start()
     try:
-        yield
+        yield processes
     finally:
         ended.set()
         for thread in threads:
@@ -57,7 +57,7 @@ def _beat(processes: Connected, ended: Event, heard: list[int]) -> None:
         processes.beat(-heard[processes.rank])  # 0 again: not taking part
 
 
-def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable[[str], str]) -> None:
+def _listen(processes: Connected, ended: Event, heard: list[int]) -> None:
     """Ends this process if another process has missed too many heartbeats in a row.
 
     ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
@@ -69,7 +69,10 @@ def _listen(processes: Connected, ended: Event, heard: list[int], told: Callable
         missed, before = _missed(missed, before, now), now
         lost = [rank for rank, beats in enumerate(missed) if beats >= MISSED and rank != processes.rank]
         if lost:
-            _end(processes, told(f"rank {lost[0]} of this run has not answered for {MISSED * EVERY:.0f} seconds."))
+            _end(
+                processes,
+                processes.told(f"rank {lost[0]} of this run has not answered for {MISSED * EVERY:.0f} seconds."),
+            )
 
 
 def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) -> list[int]:
