@@ -1,5 +1,6 @@
 """``predict --ray``: the actors make the parts that the command alone would make, and their errors are its errors."""
 
+import logging
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -93,6 +94,14 @@ def test_a_process_of_the_cluster_that_dies_is_one_line(predicted, tmp_path, mon
         "mtbert: --ray local: a process of the cluster died (The actor died unexpectedly before finishing this task). "
         "If memory ran out, give Ray fewer CPUs. Run the command again: finished parts are kept.",
     )
+
+
+def test_lines_of_ray_stay_off_the_terminal_and_in_its_files(predicted, tmp_path, monkeypatch):
+    terminal, file = logging.StreamHandler(), logging.Handler()
+    monkeypatch.setattr(logging.getLogger("ray.data"), "handlers", [terminal, file])
+    inputs(tmp_path / "in", files=1)
+    assert predicted(".parquet", "out", "--ray", "local").code == 0
+    assert (terminal.level, file.level) == (logging.CRITICAL, logging.NOTSET)
 
 
 def test_an_actor_returns_the_error_of_loading_its_model(plan, tmp_path):

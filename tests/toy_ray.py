@@ -22,7 +22,8 @@ class Dataset:
 
     def map_batches(self, kind: Callable[..., Any], *, fn_constructor_args: tuple[Any, ...], **given: Any) -> Dataset:
         assert given["batch_size"] == 1
-        assert given["max_restarts"] == given["max_task_retries"] == 2  # without these, a dying actor never ends
+        # Without these, Ray would start an actor that dies again for ever.
+        assert given["max_restarts"] == given["max_task_retries"] == 2
         self.actor = kind(*fn_constructor_args)
         return self
 

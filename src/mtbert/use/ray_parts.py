@@ -3,8 +3,10 @@
 Every machine of the cluster must see the run, the input files and the output folder under the same paths.
 """
 
+import logging
 import os
 import pickle
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -96,6 +98,9 @@ def make_all(
     if not items:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):  # on the terminal; Ray's files keep every line and traceback
+            handler.setLevel(logging.CRITICAL)
     try:
         if address == LOCAL:
             ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
@@ -110,15 +115,17 @@ def make_all(
         on_gpu = ray.cluster_resources().get("GPU", 0) >= 1
         each = {"num_gpus": 1} if on_gpu else {"num_cpus": 1}
         actors = int(ray.cluster_resources()["GPU" if on_gpu else "CPU"])
-        done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
-            PartActor,
-            fn_constructor_args=(replace(plan, run=Path(plan.run).absolute(), folder=plan.folder.absolute()),),
-            batch_size=1,
-            compute=ActorPoolStrategy(size=min(actors, len(items))),
-            max_restarts=RESTARTS,
-            max_task_retries=RESTARTS,
-            **each,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # about the numbers of restarts, see pyproject.toml
+            done = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+                PartActor,
+                fn_constructor_args=(replace(plan, run=Path(plan.run).absolute(), folder=plan.folder.absolute()),),
+                batch_size=1,
+                compute=ActorPoolStrategy(size=min(actors, len(items))),
+                max_restarts=RESTARTS,
+                max_task_retries=RESTARTS,
+                **each,
+            )
         for number, row in enumerate(done.iter_rows()):
             if row["error"]:
                 raise pickle.loads(row["error"])
