@@ -122,7 +122,7 @@ def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     run = toy / "run"
     assert mtbert("train", toy / "toy.yaml", "--out", run).mistake == (
         f"{run}: exists. Go on with: mtbert train --resume {run}; or give another folder, "
-        "or replace the run (--overwrite; from Python overwrite=True)."
+        "or replace the run (--overwrite; from Python overwrite=True). (mtbert docs resume)"
     )
     assert mtbert("train", "--resume", tmp_path).mistake == (
         f"{tmp_path}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {tmp_path}"
@@ -133,6 +133,7 @@ def test_a_run_does_not_resume_with_other_data(toy, mtbert, run_copy):
     data = with_own_data(toy, run_copy)
     (data / "sst.csv").write_text((data / "sst.csv").read_text().replace("s0,", "s00,"))
     said = f"sst.csv: changed since the run in {run_copy} began. Put the old file back, or start a new run."
+    said += " (mtbert docs resume)"
     done = mtbert("train", "--resume", run_copy)
     assert (done.code, done.err) == (2, f"mtbert: {said}\n")
 

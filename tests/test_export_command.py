@@ -150,7 +150,10 @@ def test_a_mistake_is_one_line_and_writes_nothing(
 def test_a_missing_package_is_named_with_the_extra_that_has_it(toy: Path, tmp_path: Path, mtbert: Mtbert, copying):
     copying(packages=("json", "no_such_package"))
     done = mtbert("export", toy / "run", "--to", "copy", "--out", tmp_path / "out")
-    assert done.mistake == '--to copy: no_such_package not installed. Run: pip install "mtbert[copy]"'
+    assert (
+        done.mistake
+        == '--to copy: no_such_package not installed. Run: pip install "mtbert[copy]" (mtbert docs install)'
+    )
 
 
 def test_an_existing_folder_is_replaced_only_if_it_is_an_export_and_the_user_says_so(

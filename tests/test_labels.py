@@ -86,7 +86,9 @@ def test_labels_that_make_no_task_are_refused(type_: str, labels: tuple[str, ...
 
 def test_a_list_among_labels_points_to_votes_and_sets():
     said = message(ValueError, labelled_examples, table("1", "['1', '2']"), task("ordinal", labels=("1", "2")))
-    assert said.endswith("For lists such as '['1', '2']' use columns.votes, or type: multilabel.")
+    assert said.endswith(
+        "For lists such as '['1', '2']' use columns.votes, or type: multilabel. (mtbert docs own-data)"
+    )
 
 
 def test_a_long_list_of_classes_is_cut():
@@ -97,13 +99,19 @@ def test_a_long_list_of_classes_is_cut():
 @pytest.mark.parametrize("label", ["n/a", "inf", "1_0", "nan"])
 def test_a_score_is_a_finite_number(label: str):
     said = message(ValueError, labelled_examples, table("1", label), task("regression", range=(0.0, 5.0)))
-    assert said == f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or drop the row."
+    assert (
+        said
+        == f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or drop the row. (mtbert docs own-data)"
+    )
 
 
 @pytest.mark.parametrize("label", ["5.01", "-0.1"])
 def test_a_score_is_in_the_range(label: str):
     said = message(ValueError, labelled_examples, table("0", "5", label), task("regression", range=(0.0, 5.0)))
-    assert said == f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or drop the row."
+    assert said == (
+        f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or drop the row. "
+        "(mtbert docs own-data)"
+    )
 
 
 def test_a_class_unknown_to_train_is_refused_with_the_nearest():
@@ -112,7 +120,8 @@ def test_a_class_unknown_to_train_is_refused_with_the_nearest():
     )
     assert said == (
         "d.csv, line 3, column 'y': 'gud' is not one of the classes 'bad', 'good'. Did you mean 'good'? "
-        "Fix or drop the row, or add the class to the task's labels."
+        "Fix or drop the row, or add the class to the task's labels. "
+        "(mtbert docs own-data)"
     )
 
 
@@ -193,7 +202,7 @@ def test_scores_that_cannot_be_computed_with_are_refused_with_their_column(score
     said = message(ValueError, complete, task("regression"), [table(*scores)])
     assert said == (
         "t.csv, column 'y': scores must be between -1e100 and 1e100, its ends at least 1e-100 apart, "
-        f"found {low!r} to {high!r}. Scale them, or check the column."
+        f"found {low!r} to {high!r}. Scale them, or check the column. (mtbert docs own-data)"
     )
     with pytest.raises(ValidationError, match=re.escape(f"its ends at least 1e-100 apart, found [{low!r}, {high!r}].")):
         task("regression", range=(low, high))

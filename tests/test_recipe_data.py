@@ -33,7 +33,9 @@ def test_dev_is_drawn_from_all_files_of_train(tmp_path: Path):
     assert all(side & set("abcdefgh") and side & set("ijklmnop") for side in (train, dev))
 
 
-TOO_GOOD = "which puts the same texts into train and dev, so scores on dev are too good."
+TOO_GOOD = (
+    "which puts the same texts into train and dev, so scores on dev are too good. (mtbert docs recipes/the-dev-split)"
+)
 
 
 def test_a_split_that_cannot_be_made_names_the_file_and_the_setting_that_works(tmp_path: Path):

@@ -80,7 +80,7 @@ def test_evaluate_reads_changed_data_with_the_range_that_the_model_learnt(toy, m
     data = with_own_data(toy, run_copy)
     (data / "sts.csv").write_text((data / "sts.csv").read_text() + "t99,a,b,7\n")
     said = "sts.csv, line 46, column 'similarity': 7 is outside the task's range. Give 0 to 5, or drop the row."
-    assert mtbert("evaluate", run_copy).mistake == said
+    assert mtbert("evaluate", run_copy).mistake == f"{said} (mtbert docs own-data)"
 
 
 def test_a_mistake_in_an_evaluation_is_one_line(toy, mtbert, tmp_path):

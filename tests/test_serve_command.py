@@ -198,4 +198,7 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch, toy: Pat
     find = running.find_spec
     monkeypatch.setattr(running, "find_spec", lambda name: None if name in ("uvicorn", "fastapi") else find(name))
     said = mtbert("serve", toy / "run").mistake
-    assert said == 'mtbert serve: fastapi, uvicorn is not installed. Run: pip install "mtbert[serve]"'
+    assert (
+        said
+        == 'mtbert serve: fastapi, uvicorn is not installed. Run: pip install "mtbert[serve]" (mtbert docs install)'
+    )

@@ -276,7 +276,7 @@ def test_a_folder_of_another_kind_is_left_alone(folder: Path, scored: Callable[.
 
 def test_a_missing_optuna_names_the_extra(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("mtbert.studying.tuning.find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]"$'):
+    with pytest.raises(ValueError, match=r'Run: pip install "mtbert\[tune\]" \(mtbert docs install\)$'):
         run_tuning(Tuning(ranged(folder), (), False, folder / "tuned"), 1, SILENT)
     assert importlib.util.find_spec("optuna") is not None
 

@@ -150,6 +150,15 @@ def command_line(*words: object) -> str:
     return shlex.join(["mtbert", *(clean(str(word)) for word in words)])
 
 
+def see(topic: str) -> str:
+    """Returns the end of an error that a page of the documents explains further; ``topic`` is as in ``mtbert docs``.
+
+    >>> see("recipes/the-dev-split")
+    '(mtbert docs recipes/the-dev-split)'
+    """
+    return f"({command_line('docs', topic)})"
+
+
 def tell_end(console: "Console", done: str, *following: str) -> None:
     """Prints the last lines of a command: where its results are, and the commands that the user may want to type next.
 

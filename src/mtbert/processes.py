@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from mtbert.messages import see
+
 if TYPE_CHECKING:
     from torch import Tensor
     from torch.distributed.distributed_c10d import Store
@@ -100,11 +102,13 @@ class Processes:
                 below = 1 << (self.size.bit_length() - 1)
                 raise ValueError(
                     f"train.shards: {shards} cannot be divided among {self.size} processes, whose number must be a "
-                    f"power of two. Start {below} (torchrun --nproc-per-node), and set train.shards: {2 * below}."
+                    f"power of two. Start {below} (torchrun --nproc-per-node), and set train.shards: {2 * below}. "
+                    f"{see('processes')}"
                 )
             raise ValueError(
                 f"train.shards: {shards} cannot be divided among {self.size} processes. Set train.shards: {self.size}, "
-                "or a larger power of two; any number of processes up to it then gives the same result."
+                "or a larger power of two; any number of processes up to it then gives the same result. "
+                f"{see('processes')}"
             )
 
 

@@ -21,7 +21,7 @@ from mtbert.data.sources import Source
 from mtbert.data.split import Inseparable, far_from
 from mtbert.data.tables import Table, TableFile
 from mtbert.files import resolved, sha256
-from mtbert.messages import count, shown
+from mtbert.messages import count, see, shown
 from mtbert.progress_bar import progress_of
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
@@ -255,7 +255,8 @@ def rooted(recipe: Recipe) -> Iterator[None]:
     except FileNotFoundError as error:
         root = shown(str(resolved(recipe.root())), longest=1000)
         raise FileNotFoundError(
-            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER."
+            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER. "
+            f"{see('recipes/where-relative-paths-start')}"
         ) from None
 
 
@@ -319,7 +320,7 @@ def _dev_rows(settings: TaskRecipe, table: SourceTable) -> tuple[Rows, tuple[str
     owner = f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
     repair = (
         f"Name a dev file with other texts, or set {owner}.dev_split: rows, which puts the same texts into train and "
-        "dev, so scores on dev are too good."
+        f"dev, so scores on dev are too good. {see('recipes/the-dev-split')}"
     )
     try:
         dev = drawn(table, rows, settings.dev_fraction, settings.dev_seed, settings.dev_split)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 import typer
 
-from mtbert.messages import clean
+from mtbert.messages import clean, see
 from mtbert.processes import speaks
 from mtbert.training.signals import Stopped
 
@@ -59,7 +59,10 @@ def run_command(app: typer.Typer) -> None:
         from mtbert import environment
 
         if environment.out_of_memory(error):
-            _fail("out of memory. Set train.token_budget, or lower batch_size or model.max_length.", 1)
+            _fail(
+                f"out of memory. Set train.token_budget, or lower batch_size or model.max_length. {see('long-texts')}",
+                1,
+            )
         raise
     else:
         sys.exit(code)

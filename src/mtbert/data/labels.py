@@ -14,7 +14,7 @@ from mtbert.cell_columns import CellColumn, CodedColumn
 from mtbert.columns import WordColumn
 from mtbert.data.tables import Table
 from mtbert.data.words import JOINED
-from mtbert.messages import count, shown
+from mtbert.messages import count, see, shown
 from mtbert.ragged import Ragged, concatenated
 from mtbert.task import Task
 
@@ -35,9 +35,10 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
     try:
         found = task.answer.labels.complete(task, [table.labels for table in tables])
     except WrongCell as error:
-        raise ValueError(f"{tables[error.column].at(error.row)}: {error}") from None
+        raise ValueError(f"{tables[error.column].at(error.row)}: {error} {see('own-data')}") from None
     except ValueError as error:
-        raise ValueError(f"{tables[0].name}, column {shown(tables[0].column)}: {error}") from None
+        where = f"{tables[0].name}, column {shown(tables[0].column)}"
+        raise ValueError(f"{where}: {error} {see('own-data')}") from None
     if task.splitter is None and any(isinstance(column, WordColumn) for column in tables[0].texts):
         found |= {"splitter": JOINED}
     return task.model_copy(update=found) if found else task
@@ -52,7 +53,7 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     try:
         labels = _read(table.labels, partial(task.answer.labels.read, task))
     except WrongCell as error:
-        raise ValueError(f"{table.at(error.row)}: {error}") from None
+        raise ValueError(f"{table.at(error.row)}: {error} {see('own-data')}") from None
     return Examples(table.ids, table.texts, labels, _weights(table), _votes(table, task))
 
 

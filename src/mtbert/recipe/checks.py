@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from mtbert import metrics
 from mtbert.losses import Averaged
-from mtbert.messages import few, shown
+from mtbert.messages import few, see, shown
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe
 from mtbert.recipe.tables import TableRecipe
 from mtbert.recipe.train_settings import TrainRecipe
@@ -219,5 +219,5 @@ def check_rows(task: TaskRecipe, rows: int) -> None:
         kind = "task" if task.table is None else "table"
         raise ValueError(
             f"{kind} {task.source_name}: no_duplicates cuts a pass to whole batches, and {rows} train rows are less "
-            f"than one of {task.batch_size}. Lower batch_size."
+            f"than one of {task.batch_size}. Lower batch_size. {see('techniques/no-duplicates-in-a-batch')}"
         )

@@ -18,7 +18,7 @@ from mtbert import files
 from mtbert.answers.fitting import FittedName, check_fitted, start
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.json_files import write_settings
-from mtbert.messages import few
+from mtbert.messages import few, see
 from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
 from mtbert.model.model import Model
@@ -91,7 +91,9 @@ def load_model(path: Path) -> LoadedModel:
     """
     folder = find_model_folder(path)
     if folder is None:
-        raise FileNotFoundError(f"{path}: no trained model here (no mtbert.json, best/ or last/). Give a run's folder.")
+        raise FileNotFoundError(
+            f"{path}: no trained model here (no mtbert.json, best/ or last/). Give a run's folder. {see('run-folder')}"
+        )
     card = read_card(folder)
     encoder = load_encoder(str(folder)).encoder
     for name, found, most in (

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.messages import command_line, tell_end
+from mtbert.messages import command_line, see, tell_end
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
@@ -63,7 +63,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
         Stopped: After SIGINT or SIGTERM.
     """
     if find_spec("optuna") is None:
-        raise ValueError('mtbert tune: Optuna is not installed. Run: pip install "mtbert[tune]"')
+        raise ValueError(f'mtbert tune: Optuna is not installed. Run: pip install "mtbert[tune]" {see("install")}')
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
-from mtbert.messages import Note, command_line, few, tell
+from mtbert.messages import Note, command_line, few, see, tell
 from mtbert.processes import ALONE, Processes, restarted
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
@@ -154,7 +154,8 @@ def _check_data(out: Path, record: RunRecord, digests: Mapping[str, str]) -> Non
     for name, digest in digests.items():
         if record.data.get(name, digest) != digest:
             raise ValueError(
-                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run."
+                f"{name}: changed since the run in {out} began. Put the old file back, or start a new run. "
+                f"{see('resume')}"
             )
 
 
@@ -179,7 +180,7 @@ def _check_origin(out: Path, last: Path | None, record: RunRecord, begun: Recipe
             )
         else:
             wrong = f"{out / (ENVIRONMENT_FILE if sealed == ours else RECIPE_FILE)}: changed since the run began"
-        raise ValueError(f"{wrong}. Undo that, or start a new run.")
+        raise ValueError(f"{wrong}. Undo that, or start a new run. {see('resume')}")
     if last is not None and sealed not in (None, ours):
         raise ValueError(f"{last / run_state.SEAL}: of another run than {RECIPE_FILE}. {run_state.STATE_REPAIR}")
     return notes

@@ -10,7 +10,7 @@ from mtbert.data.memory import FOLDER, NO_ROWS, MemoryRows
 from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.files import resolved
 from mtbert.json_files import write_settings
-from mtbert.messages import Note, command_line, tell
+from mtbert.messages import Note, command_line, see, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
@@ -107,5 +107,5 @@ def _check_place(out: Path, overwrite: bool) -> None:
     if not overwrite:
         raise ValueError(
             f"{out}: exists. Go on with: {command_line('train', '--resume', out)}; or give another folder, or replace "
-            "the run (--overwrite; from Python overwrite=True)."
+            f"the run (--overwrite; from Python overwrite=True). {see('resume')}"
         )

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.batch import Dataset
-from mtbert.messages import few, near, plain_console, shown, warn
+from mtbert.messages import few, near, plain_console, see, shown, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.progress_bar import followed, progress_of
@@ -152,7 +152,9 @@ def _exporter(order: _Order) -> Exporter:
     exporter = EXPORTERS[order.to]
     lacking = [name for name in exporter.packages if find_spec(name) is None]
     if lacking:
-        raise ValueError(f'--to {order.to}: {few(lacking)} not installed. Run: pip install "{exporter.install}"')
+        raise ValueError(
+            f'--to {order.to}: {few(lacking)} not installed. Run: pip install "{exporter.install}" {see("install")}'
+        )
     for option in sorted(order.options - exporter.options):
         able = [name for name, other in EXPORTERS.items() if option in other.options]
         raise ValueError(f"--{option}: is not for --to {order.to}. Use --to {few(able)}, or drop --{option}.")

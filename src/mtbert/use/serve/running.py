@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtbert import files
-from mtbert.messages import clean, few, plain_console, shown, warn
+from mtbert.messages import clean, few, plain_console, see, shown, warn
 from mtbert.progress_bar import followed, progress_of
 from mtbert.use.hub_runs import find_run
 from mtbert.use.predictor import Predictor, load
@@ -187,7 +187,9 @@ def check_packages() -> None:
     """Raises ValueError if a package of the extra ``serve`` is not installed."""
     missing = [name for name in ("fastapi", "prometheus_client", "uvicorn") if find_spec(name) is None]
     if missing:
-        raise ValueError(f'mtbert serve: {few(missing)} is not installed. Run: pip install "mtbert[serve]"')
+        raise ValueError(
+            f'mtbert serve: {few(missing)} is not installed. Run: pip install "mtbert[serve]" {see("install")}'
+        )
 
 
 def read_token(file: Path | None) -> str | None:
