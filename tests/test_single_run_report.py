@@ -117,6 +117,18 @@ def test_axe_finds_no_serious_fault_in_the_report_of_a_run(browser: Any, page: P
         assert toy_browser.faults(one.tab) == []
 
 
+def test_a_long_name_of_a_recipe_leaves_room_for_the_numbers_on_a_phone(browser: Any, results: Results, tmp_path: Path):
+    runs = {}
+    for row, by_seed in results.runs.items():
+        name = row if row == "plain" else f"{row}-{'word-' * 20}"
+        runs[name] = {seed: replace(run, row=name) for seed, run in by_seed.items()}
+    outline = results.outline.model_copy(update={"rows": {row: None if row == "plain" else "plain" for row in runs}})
+    page = report.write_page(report.make_report(replace(results, outline=outline, runs=runs)), tmp_path)
+    with toy_browser.visit(browser, page.as_uri(), viewport={"width": 390, "height": 800}) as one:
+        heads = one.tab.evaluate("[...document.querySelectorAll('table.sortable tbody th')].map(th => th.scrollWidth)")
+    assert max(heads) <= 256
+
+
 @pytest.mark.parametrize("width", [390, 800, 1280])
 def test_no_word_of_a_chart_stands_outside_of_it_or_on_another(browser: Any, page: Path, width: int):
     with toy_browser.visit(browser, page.as_uri(), viewport={"width": width, "height": 800}) as one:
