@@ -9,9 +9,9 @@ from torch import Tensor
 from mtbert.processes import Processes
 from mtbert.profiling import timed
 from mtbert.training.shards import Sums
-from mtbert.training.windows import Windows, open_windows
+from mtbert.training.shared_memory import SharedMemory, share_memory
 
-WORTH_SHARING = 2**18  # numbers; more than these are exchanged through shared memory if the two processes have any
+WORTH_SHARING = 2**18  # numbers; fewer are sent through a socket, even if the two processes can share memory
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,16 @@ class Exchange:
     Args:
         processes: The processes that train the run.
         device: The device of the gradients.
+
+    Raises:
+        ValueError: If several processes cannot exchange tensors on ``device``.
     """
 
     def __init__(self, processes: Processes, device: torch.device) -> None:
+        if processes.size > 1 and device.type not in ("cpu", "cuda"):
+            raise ValueError(f"train.device: several processes cannot train on '{device.type}'. Use cpu or cuda.")
         self.processes, self.device = processes, device
-        self._windows: dict[int, Windows | None] = {}  # by the rank of the partner; None: it cannot share memory
+        self._shared: dict[int, SharedMemory | None] = {}  # by the rank of the partner; None: it cannot share memory
 
     def sum(self, sums: Sums) -> Sums:
         """Adds the sums of all other processes to ``sums``, those of this process, and returns the result.
@@ -98,15 +103,15 @@ class Exchange:
         process begins its next exchange with ``partner``.
         """
         own = sum(map(len, flat))
-        windows = self._windows_of(partner, max(own, size))
-        if windows is None:
+        shared = self._shared_with(partner, max(own, size))
+        if shared is None:
             return self.processes.trade_tensor(partner, torch.cat(list(flat)), size)
         with timed("communication"), torch.no_grad():
-            torch.cat(list(flat), out=windows.mine[:own])
+            torch.cat(list(flat), out=shared.mine[:own])
             self.processes.trade_tensor(partner, torch.zeros(1), 1)  # both have written
-        return windows.theirs[:size]
+        return shared.theirs[:size]
 
-    def _windows_of(self, partner: int, size: int) -> Windows | None:
+    def _shared_with(self, partner: int, size: int) -> SharedMemory | None:
         """Returns memory that this process and ``partner`` share, with room for ``size`` numbers from each of them.
 
         Returns None if the two processes cannot share memory, or if ``size`` is too small for shared memory to be
@@ -114,7 +119,7 @@ class Exchange:
         """
         if self.device.type != "cpu" or size < WORTH_SHARING:
             return None
-        found = self._windows.get(partner)
-        if partner not in self._windows or (found is not None and len(found.mine) < size):
-            found = self._windows[partner] = open_windows(self.processes, partner, size)
+        found = self._shared.get(partner)
+        if partner not in self._shared or (found is not None and len(found.mine) < size):
+            found = self._shared[partner] = share_memory(self.processes, partner, size)
         return found
