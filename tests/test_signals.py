@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -43,6 +44,34 @@ def test_two_signals_at_once_count_as_one_because_timeout_sends_two(monkeypatch:
         assert killed == [signal.SIGTERM]
         assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_further_signals_to_one_of_several_processes_are_ignored(monkeypatch: pytest.MonkeyPatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail("killed"))
+    with signals(several=True) as stopping:
+        handler = signal.getsignal(signal.SIGTERM)
+        assert callable(handler)
+        for seconds in (0.0, 0.3, 5.0, 25.0):
+            now[0] = 100.0 + seconds
+            handler(signal.SIGTERM, None)
+        assert stopping()
+        assert signal.getsignal(signal.SIGTERM) == handler
+
+
+def test_a_signal_that_is_sent_along_with_the_first_one_before_a_long_computation_is_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("mtbert.training.signals.SECOND_SIGNAL", 0.1)
+    monkeypatch.setattr(os, "kill", lambda pid, number: pytest.fail("killed"))
+    along = threading.Timer(0.02, lambda: signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGTERM))
+    with signals() as stopping:
+        along.start()
+        signal.raise_signal(signal.SIGTERM)
+        sum(range(10**7))  # Python handles no signal meanwhile
+        assert stopping()
+    along.join()
 
 
 @pytest.mark.parametrize(("apart", "code"), [(10.0, 0), (0.0, -signal.SIGTERM)])

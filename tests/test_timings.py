@@ -6,15 +6,18 @@ from pathlib import Path
 import pytest
 import torch
 import toy_run
+from children import Child
 from rich.console import Console
 
 from mtbert.recipe.files import load_recipe
 from mtbert.studying.costs import cost_table
 from mtbert.studying.results import read_run
+from mtbert.training import timings
 from mtbert.training.start import start_run
 from mtbert.training.timings import TIMINGS, peak_memory, read_timings, total_seconds
 
 folder = toy_run.shared_folder
+CPU = torch.device("cpu")
 
 
 def test_repeated_steps_count_once_and_damaged_lines_do_not(tmp_path: Path):
@@ -51,7 +54,25 @@ def test_a_run_logs_how_many_steps_it_will_have_its_memory_and_the_time_of_day(f
     assert row[5] == f"{found[-1].memory / 2**30:.2f} GiB"
 
 
-def test_the_memory_never_shrinks():
-    before = peak_memory(torch.device("cpu"))
-    torch.ones(2**25).sum()
-    assert peak_memory(torch.device("cpu")) >= before
+def test_the_memory_is_the_peak_of_this_program_not_of_the_one_that_started_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    status = tmp_path / "status"
+    status.write_text("Name:\tpython\nVmPeak:\t    9000 kB\nVmHWM:\t    1234 kB\nVmRSS:\t    1000 kB\n")
+    monkeypatch.setattr(timings, "STATUS", status)
+    assert peak_memory(CPU) == 1234 * 1024
+    for other in ("", "VmRSS:\t    1000 kB\n"):  # systems that do not say
+        status.write_text(other)
+        assert 1e8 < peak_memory(CPU) < 1e11
+    status.unlink()
+    assert 1e8 < peak_memory(CPU) < 1e11
+
+
+def test_the_memory_grows_with_what_is_used():
+    def used() -> None:
+        before = peak_memory(CPU)
+        torch.ones(2**24)
+        grown = peak_memory(CPU) - before
+        assert 2**26 <= grown < 2**27, grown
+
+    assert Child(used).said() == "done"  # a new process, whose peak is what it has now

@@ -21,7 +21,7 @@ from mtbert.studying.results import read_outline
 from mtbert.studying.runs import RunPlace, run_place
 from mtbert.training import history
 from mtbert.training.best import BestSoFar
-from mtbert.training.timings import TIMINGS, StepTime
+from mtbert.training.timings import LARGEST_LOG, TIMINGS, StepTime
 
 LOOK_EVERY = 2.0  # seconds between looks
 BARS, PLAIN_BARS = "▁▂▃▄▅▆▇█", "_.-=+*%#"  # the second without Unicode
@@ -83,7 +83,7 @@ class Tail(Generic[_Line]):
         return self._lines
 
     def _read(self) -> None:
-        with files.open_regular(self.file, history.LARGEST_LOG) as opened:
+        with files.open_regular(self.file, LARGEST_LOG) as opened:
             found, (inode, read) = os.fstat(opened.fileno()), self._place
             self.written = found.st_mtime
             if found.st_ino != inode or found.st_size < read:

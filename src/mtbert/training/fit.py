@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -57,6 +57,7 @@ def fit(
     evaluations = run.plan.evaluations(settings.evaluate_every)
     every = settings.checkpoint_every * run.plan.steps_per_round
     warned: list[str] = []
+    saved = run.done > 0  # whether there is a last/, which only the first process may be able to see
 
     def save(folder: Path) -> None:
         save_model(run.predictor, tokenizer, folder, run.done)
@@ -64,6 +65,8 @@ def fit(
             save_predictions(run.predicted, folder)
 
     def save_last() -> None:
+        nonlocal saved
+        saved = True
         if not processes.first:
             return
         written = log.sync()
@@ -87,8 +90,8 @@ def fit(
     def lost(sentence: str) -> str:
         return f"step {run.done + 1}: {sentence} Go on with: {command_line('train', '--resume', out)}"
 
-    log = history.RunLog(out, track) if processes.first else history.NoLog()
-    with log, signals() as asked, display, processes.telling(lost):
+    log: history.NoLog = history.RunLog(out, track) if processes.first else history.NoLog()
+    with log, signals(processes.size > 1) as asked, display, processes.telling(lost):
 
         def stopping() -> bool:
             return processes.any(asked())
@@ -154,12 +157,12 @@ def fit(
         except Stopped:
             with display.saving():
                 save_last()
-            processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
+            with suppress(Lost):  # one that is lost now had nothing more to do
+                processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             again = command_line("train", "--resume", out)
             raise Stopped(f"stopped at step {run.done}, and saved. Go on with: {again}") from None
         except FloatingPointError as error:
-            kept = out / "last"
-            left = f"The last good checkpoint is {kept}." if kept.exists() else "There is no checkpoint yet."
+            left = f"The last good checkpoint is {out / 'last'}." if saved else "There is no checkpoint yet."
             raise FloatingPointError(f"{error} {left}") from None
         finally:
             if profile is not None:

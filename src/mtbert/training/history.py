@@ -18,10 +18,9 @@ from mtbert.storage.run_state import STATE_REPAIR, VALUES, Values
 from mtbert.storage.tensors import COPY_AGAIN
 from mtbert.training import trackers
 from mtbert.training.best import BestSoFar, standing
-from mtbert.training.timings import TIMINGS, StepTime
+from mtbert.training.timings import LARGEST_LOG, TIMINGS, StepTime
 
 METRICS = "metrics.jsonl"
-LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB
 
 Line = Mapping[str, Any]
 
@@ -126,7 +125,30 @@ def task_scores(line: Line) -> dict[str, Evaluation]:
     return {name: Evaluation(**found) for name, found in line["evaluation"].items()}
 
 
-class RunLog:
+class NoLog:
+    """A log that writes nothing, for the processes of a run other than the first."""
+
+    def step(self, step: Line, timing: StepTime) -> None:
+        """Logs an optimizer step, and its time and memory."""
+
+    def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
+        """Logs an evaluation on dev: the scores of each task, and aggregates of these scores.
+
+        ``step`` is the number of optimizer steps before the evaluation.
+        """
+
+    def sync(self) -> int:
+        """Flushes ``metrics.jsonl`` to the disk and returns its length in bytes; 0 if nothing is logged."""
+        return 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class RunLog(NoLog):
     """Writes the two logs of a run: ``metrics.jsonl``, which is reproducible, and ``timings.jsonl``, which is not.
 
     Each line is written immediately. If writing fails, the error names the file.
@@ -138,26 +160,17 @@ class RunLog:
         self._metrics, self._timings = ((out / name).open("ab", buffering=0) for name in (METRICS, TIMINGS))
 
     def step(self, step: Line, timing: StepTime) -> None:
-        """Logs an optimizer step, and its time and memory."""
         self._measured(step)
         _append(self._timings, timing.model_dump())
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        """Logs an evaluation on dev: the scores of each task, and aggregates of these scores.
-
-        ``step`` is the number of optimizer steps before the evaluation.
-        """
         tasks = {name: asdict(score) for name, score in scores.items()}
         self._measured({"step": step, "evaluation": tasks, "aggregates": dict(aggregates)})
 
     def sync(self) -> int:
-        """Flushes ``metrics.jsonl`` to the disk and returns its length in bytes."""
         with files.naming(Path(self._metrics.name)):
             os.fsync(self._metrics.fileno())
         return os.fstat(self._metrics.fileno()).st_size
-
-    def __enter__(self) -> Self:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._metrics.close()
@@ -167,22 +180,6 @@ class RunLog:
         _append(self._metrics, line)
         if self.track is not None:
             self.track(line["step"], trackers.numbers(line))
-
-
-class NoLog(RunLog):
-    """A log that writes nothing, for the processes of a run other than the first."""
-
-    def __init__(self) -> None:
-        pass
-
-    def step(self, step: Line, timing: StepTime) -> None:
-        pass
-
-    def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        pass
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
 
 def _append(file: FileIO, line: Line) -> None:

@@ -11,6 +11,7 @@ from types import FrameType
 from mtbert.progress_bar import stopping_shown
 
 SECOND_SIGNAL = 1.0  # seconds; a signal sooner than this after the first one counts as the same signal
+SENT_ALONG = 0.1  # seconds in which other senders of the first signal, such as timeout, send theirs
 
 
 class Stopped(Exception):
@@ -18,12 +19,13 @@ class Stopped(Exception):
 
 
 @contextmanager
-def signals() -> Iterator[Callable[[], bool]]:
+def signals(several: bool = False) -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether SIGINT or SIGTERM has arrived. A second signal ends the process at once.
 
     A signal within one second of the first one does not count as a second signal, because ``timeout`` and some shells
-    send the same signal twice. Outside the main thread, where Python cannot catch signals, the function always returns
-    False.
+    send the same signal twice. If ``several`` processes train together, no signal counts as a second one: both Slurm
+    and ``torchrun`` send a signal to each of them. ``torchrun`` itself ends those that do not end within 30 seconds.
+    Outside the main thread, where Python cannot catch signals, the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():  # only that one can catch signals
         yield lambda: False
@@ -32,10 +34,12 @@ def signals() -> Iterator[Callable[[], bool]]:
 
     def ask(number: int, frame: FrameType | None) -> None:
         nonlocal asked
-        now = time.monotonic()
         if asked is None:
-            asked = now
-        elif now - asked > SECOND_SIGNAL:
+            asked = time.monotonic()
+            # Python handles a signal that arrives during a long computation only when that has ended. A signal that is
+            # sent along with this one is handled here, while its time of arrival is known.
+            time.sleep(SENT_ALONG)
+        elif not several and time.monotonic() - asked > SECOND_SIGNAL:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from mtbert import files
 
 TIMINGS = "timings.jsonl"
-LARGEST_TIMINGS = 2**30  # bytes; a million steps take about 100 MB
+LARGEST_LOG = 4 * 2**30  # bytes; a million steps take about half a GiB in metrics.jsonl, and 100 MB in timings.jsonl
+STATUS = Path("/proc/self/status")  # of Linux
 COPY_TIMINGS = "Copy the run again, or remove this file."
 
 
@@ -39,7 +40,7 @@ def read_timings(file: Path) -> list[StepTime]:
     """
     by_step: dict[int, StepTime] = {}
     with suppress(FileNotFoundError), files.repaired(file, COPY_TIMINGS):
-        for text in files.read_bytes(file, LARGEST_TIMINGS).splitlines():
+        for text in files.read_bytes(file, LARGEST_LOG).splitlines():
             with suppress(ValidationError):
                 line = StepTime.model_validate_json(text)
                 by_step[line.step] = line
@@ -55,5 +56,9 @@ def peak_memory(device: torch.device) -> int:
     """Returns the peak memory use of this process in bytes: of GPU memory on a GPU, otherwise of main memory."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
+    with suppress(OSError):
+        for line in STATUS.read_bytes().splitlines():
+            if line.startswith(b"VmHWM:"):
+                return int(line.split()[1]) * 1024
+    unit = 1 if sys.platform == "darwin" else 1024  # includes the memory of the program that started this one
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
