@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from mtbert import files, scoring
 from mtbert.display import Display
 from mtbert.messages import command_line
+from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
 from mtbert.storage.model_folder import save_model
