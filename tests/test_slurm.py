@@ -1,18 +1,24 @@
 """``mtbert study --slurm``: what is submitted, what a job's file holds, and that its jobs carry out the study."""
 
+import os
+import pickle
 import pickletools
 import shutil
+import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
 import toy_study
+from children import Child
 from rich.console import Console
 from toy_study import tables
 
-from mtbert.studying import plan, slurm
+from mtbert.studying import plan, slurm, worker
 from mtbert.studying.results import read_outline
+from mtbert.training.signals import Stopped
 
 SILENT = Console(quiet=True)
 folder = toy_study.folder
@@ -60,6 +66,51 @@ def test_a_jobs_file_names_plain_values_and_one_class_of_ours(folder: Path, monk
         assert operation.name not in ("GLOBAL", "INST", "REDUCE", "EXT1", "EXT2", "EXT4"), operation
     assert names == {"submitit.core.utils.DelayedSubmission", "mtbert.studying.slurm.StudyJob"}
     assert read_outline(folder / "out").threads == 3  # the cores of a job, not those of this machine
+
+
+def test_a_job_is_queued_again_as_the_same_job_once_its_runs_have_been_saved(tmp_path: Path):
+    pytest.importorskip("submitit", reason="needs submitit, of the extra slurm")
+    saves = "trap 'sleep 0.2; touch saved; exit' TERM; touch ready; while :; do sleep 0.01; done"
+    with subprocess.Popen(["sh", "-c", saves], cwd=tmp_path) as run:
+        while not (tmp_path / "ready").exists():
+            time.sleep(0.01)
+        job = slurm.StudyJob("six", ("train.lr=1e-3",), "/shared/out", 2)
+        again = job.checkpoint()
+        run.kill()
+    assert (tmp_path / "saved").exists()
+    assert pickle.loads(pickle.dumps(again)).function == job
+
+
+def test_a_job_that_is_not_saved_in_time_is_queued_again_all_the_same(monkeypatch: pytest.MonkeyPatch):
+    pytest.importorskip("submitit", reason="needs submitit, of the extra slurm")
+    monkeypatch.setattr(slurm, "SAVING", 0.05)
+    with subprocess.Popen(["sh", "-c", "trap '' TERM; echo; exec sleep 5"], stdout=subprocess.PIPE) as run:
+        assert run.stdout is not None
+        run.stdout.readline()
+        job = slurm.StudyJob("six", (), "/shared/out", 1)
+        assert job.checkpoint().function == job
+        assert run.poll() is None
+        run.kill()
+
+
+def test_a_stopped_job_leaves_it_to_slurm_whether_it_is_queued_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    slept: list[float] = []
+
+    def stop(*_: object, **__: object) -> None:
+        raise Stopped("stopped with 2 of 4 runs to go.")
+
+    monkeypatch.setattr(slurm, "run_study", stop)
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(Stopped, match="2 of 4 runs"):
+        slurm.StudyJob(str(folder / "study.yaml"), (), str(folder / "out"), 1)()
+    assert slept == [600]
+
+
+def test_the_signal_for_a_job_does_not_end_its_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(worker, "work", lambda _: os.kill(os.getpid(), signal.SIGUSR2))
+    monkeypatch.setattr(worker, "_stop_with_parent", lambda: None)
+    monkeypatch.setattr(sys, "argv", ["worker", str(tmp_path)])
+    assert Child(worker.main).said() == "done"
 
 
 @pytest.mark.parametrize(

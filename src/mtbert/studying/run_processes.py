@@ -9,6 +9,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import psutil
@@ -50,6 +51,15 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console, *, w
     begun = {name: places[name].share for name in waiting}
     with _Shown(console, places, begun) as shown, signals() as stopping:
         return _Crew(places, workers, shown, stopping, deque(waiting)).carry_out(wait=wait)
+
+
+def stop_workers(seconds: float) -> None:
+    """Stops all workers of this process, and waits until they have saved their runs, but at most ``seconds``."""
+    workers = psutil.Process().children()
+    for worker in workers:
+        with suppress(psutil.NoSuchProcess):
+            worker.terminate()
+    psutil.wait_procs(workers, timeout=seconds)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ the pickle is :class:`StudyJob`, and its values are plain, so unpickling runs no
 """
 
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from rich.console import Console
 from mtbert.messages import clean, command_line, few, plain_console, reason, tell_end
 from mtbert.studying.commands import begin_study, run_study
 from mtbert.studying.plan import Plan, load_study, shipped_studies
+from mtbert.studying.run_processes import stop_workers
+from mtbert.training.signals import Stopped
 
 SLURM = "slurm"
 MINUTES = 240  # of a job, which is then queued again; the default
 TIMEOUTS = 1000  # how often a job is queued again because its time was up
+SAVING = 60.0  # seconds in which runs must be saved before a job is queued again; after 90, Slurm ends the job
+GRACE = 600.0  # seconds that a stopped job waits until Slurm queues it again or ends it
 
 
 @dataclass(frozen=True)
@@ -39,15 +44,20 @@ class StudyJob:
 
     def __call__(self) -> None:
         """Trains runs. submitit calls this in the job."""
-        run_study(load_study(self.study, self.changes), Path(self.out), self.workers, plain_console(), wait=False)
+        try:
+            run_study(load_study(self.study, self.changes), Path(self.out), self.workers, plain_console(), wait=False)
+        except Stopped:  # Slurm sends SIGTERM first, and does not queue a job again that ends by itself
+            time.sleep(GRACE)
+            raise
 
     def checkpoint(self) -> Any:
-        """Returns a new job that does the same work.
+        """Returns a new job that does the same work, once the runs of this one have been saved.
 
         submitit calls this method shortly before the time of a job is up, and then queues the new job.
         """
         from submitit.helpers import DelayedSubmission
 
+        stop_workers(SAVING)
         return DelayedSubmission(self)
 
 

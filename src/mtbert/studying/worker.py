@@ -53,6 +53,9 @@ def main() -> None:
 
     Exits with 130 after a stop, and with 1 after a failure. The last line that it prints says why.
     """
+    signal.signal(
+        signal.SIGUSR2, signal.SIG_IGN
+    )  # Slurm may send it to all processes of a job; the job then stops them
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     try:
         work(RunPlace(Path(sys.argv[1])))
