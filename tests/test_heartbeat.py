@@ -4,20 +4,24 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import toy_run
-from test_processes import contents, train
+from test_processes import SILENT, contents, train
 from torch.distributed import FileStore
 from toy_processes import in_processes
 
 from mtbert import api
 from mtbert.processes import ALONE, Connected, Processes
+from mtbert.recipe.settings import validate_recipe
 from mtbert.training import heartbeat
 from mtbert.training.heartbeat import heartbeats
 from mtbert.training.run import Run
+from mtbert.training.start import start_run
 
 folder = toy_run.shared_folder
 
@@ -133,6 +137,70 @@ def test_a_beat_does_not_wait_for_the_store_by_which_the_processes_are_connected
             return FileStore(str(tmp_path / "store"))
 
     assert Connected(Busy(), 0, 2).beat(1) == [1, 0]  # type: ignore[arg-type]
+
+
+def test_a_process_that_failed_and_then_hangs_ends_the_others(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], quick: None
+):
+    @contextmanager
+    def tracker(*_: Any) -> Iterator[Any]:
+        def broken(*_: Any) -> None:
+            raise ValueError("broken")
+
+        try:
+            yield broken
+        finally:
+            time.sleep(100)  # as one that cannot reach its server
+
+    def work(together: Processes) -> Any:
+        if not together.first:
+            return train({}, tmp_path, together)
+        recipe = validate_recipe(toy_run.raw_recipe(folder, shards=2), "toy")
+        with heartbeats(together):
+            return start_run(recipe, tmp_path / "run", SILENT, track=tracker, processes=together)
+
+    assert [type(each) for each in in_processes(2, work)] == [EOFError] * 2
+    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith("mtbert: ")]
+    again = f"mtbert train --resume {tmp_path / 'run'}"
+    assert lines == [f"mtbert: step 2: rank 0 of this run has not answered for 4 seconds. Go on with: {again}"]
+
+
+def test_a_process_that_ended_with_an_error_still_counts_as_one_that_takes_part(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(heartbeat, "EVERY", 0.01)
+
+    def work(together: Processes) -> list[int]:
+        assert isinstance(together, Connected)
+        with pytest.raises(ValueError, match="wrong"), heartbeats(together):
+            while together.beat(0)[together.rank] < 2:
+                time.sleep(0.01)
+            raise ValueError("wrong")
+        first = together.beat(0)[together.rank]
+        time.sleep(0.05)
+        return [first > 1, together.beat(1)[together.rank] - first]
+
+    assert in_processes(2, work) == [[True, 0]] * 2
+
+
+def test_the_line_names_torchrun_if_that_has_ended(capfd: pytest.CaptureFixture[str], quick: None):
+    def work(together: Processes) -> str:
+        assert isinstance(together, Connected)
+        real, calls = together.beat, [0]
+
+        def beat(number: int) -> list[int]:
+            calls[0] += 1
+            if calls[0] > 3:
+                raise RuntimeError("Connection reset")
+            return real(number)
+
+        together.beat = beat  # type: ignore[method-assign]
+        with heartbeats(together):
+            time.sleep(100)
+        return "ended"
+
+    assert [type(each) for each in in_processes(2, work)] == [EOFError] * 2
+    printed = capfd.readouterr().err
+    assert "mtbert: torchrun has not answered for 4 seconds. Give the same command again." in printed
+    assert "rank" not in printed
 
 
 def test_a_process_that_trains_alone_has_no_thread_for_it():

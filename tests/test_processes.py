@@ -13,7 +13,8 @@ import toy_run
 import toy_table
 import toy_words
 from rich.console import Console
-from torch.distributed import FileStore, PrefixStore
+from torch import distributed
+from torch.distributed import DistError, DistNetworkError, FileStore, PrefixStore
 from toy_processes import in_processes
 
 from mtbert import api, processes, scoring
@@ -200,7 +201,7 @@ def test_a_killed_process_ends_the_others_with_one_line_and_the_run_resumes(fold
             patch.setattr(Run, "step", step)
             ended = train(raw, out, together)
         assert isinstance(together, Connected)
-        return ended, together.claim()
+        return ended, together.may_speak()
 
     left = in_processes(2, work)[1 - lost]
     assert left == (
@@ -299,3 +300,30 @@ def test_values_tensors_and_flags_reach_every_process():
     assert first[:5] == second[:5] == [[[0.0, 1.0], [1.0, 2.0]], True, False, "from 0", [5, 5]]
     assert first[5:] == [1, [7, 7], [1], [0, 1, 2]]
     assert second[5:] == [0, [7], [0], [3, 4, 5]]
+
+
+def test_torchrun_that_does_not_answer_is_one_line(monkeypatch: pytest.MonkeyPatch):
+    def rendezvous(*_: Any, **__: Any) -> Any:
+        raise DistNetworkError("The client socket has timed out")
+        yield
+
+    monkeypatch.setattr(sys.modules["torch.distributed.rendezvous"], "rendezvous", rendezvous)
+    monkeypatch.setattr(processes, "_connected", None)
+    settings = {"WORLD_SIZE": "2", "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "far", "MASTER_PORT": "29500"}
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Lost, match=r"^far:29500: torchrun does not answer there. Start it there, or give its --mas"):
+        processes.connect()
+
+
+def test_only_errors_of_connections_mean_that_a_process_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+    together = Connected(FileStore(str(tmp_path / "store")), 0, 2)
+    lost = RuntimeError("[/gloo/transport/tcp/pair.cc:534] Connection closed by peer"), DistNetworkError("reset")
+    for error in lost:
+        with pytest.raises(Lost, match="one of the 2 processes of this run was lost"), together._together():
+            raise error
+    for other in (RuntimeError("No backend type associated with device type mps"), DistError("CUDA out of memory")):
+        with pytest.raises(RuntimeError) as raised, together._together():
+            raise other
+        assert raised.value is other

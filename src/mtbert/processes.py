@@ -87,6 +87,9 @@ class Processes:
         """Returns the flat tensor of ``size`` numbers that the process ``partner`` gives in exchange for ``mine``."""
         raise NotImplementedError
 
+    def fail(self) -> None:
+        """Says that this process ends early. Its heartbeats stop, so that the others end even if it hangs then."""
+
     @contextmanager
     def telling(self, told: Callable[[str], str]) -> Iterator[None]:
         """A context manager that sets the message about a lost process.
@@ -120,6 +123,9 @@ class Connected(Processes):
 
     All processes must call the same methods in the same order. The first call connects them.
 
+    Attributes:
+        failed: Whether :meth:`fail` was called.
+
     Raises:
         Lost: If another process has ended or does not answer. All methods raise this error.
     """
@@ -130,6 +136,7 @@ class Connected(Processes):
         self.rank, self.size, self._store = rank, size, store
         # While the processes are being connected, every call of the store itself waits. The clone does not.
         self._beats: Store = store.clone()  # type: ignore[attr-defined]  # torch's types do not have it
+        self.failed = False
         self._backend = "gloo"
         if torch.cuda.is_available():
             self._backend = "cpu:gloo,cuda:nccl"
@@ -202,12 +209,16 @@ class Connected(Processes):
     def beat(self, number: int) -> list[int]:
         """Adds ``number`` to the count of this process, and returns the counts of all processes. They begin at 0.
 
-        Other threads may call this while a process waits in another method.
+        Other threads may call this while a process waits in another method. After :meth:`fail`, nothing is added.
         """
-        return [self._beats.add(f"beats {rank}", number if rank == self.rank else 0) for rank in range(self.size)]
+        added = 0 if self.failed else number
+        return [self._beats.add(f"beats {rank}", added if rank == self.rank else 0) for rank in range(self.size)]
 
-    def claim(self) -> bool:
-        """Returns whether this is the first process that calls this method."""
+    def fail(self) -> None:
+        self.failed = True
+
+    def may_speak(self) -> bool:
+        """Returns whether this process should print why the run ended. Only the first one that asks gets True."""
         try:
             return self._beats.add("mtbert failed", 1) == 1
         except RuntimeError:  # the store, which is in another process, has ended too
@@ -231,8 +242,12 @@ class Connected(Processes):
                     self._backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
                 )
             yield
-        except RuntimeError:  # torch.distributed has no class for a connection that was closed
-            raise Lost(self.told(f"one of the {self.size} processes of this run was lost.")) from None
+        except RuntimeError as error:
+            # Gloo has no class for a connection that was closed, but its messages name its source files.
+            of_connection = isinstance(error, distributed.DistError) or "gloo" in str(error)
+            if not of_connection or "out of memory" in str(error):
+                raise
+            raise Lost(self.told(f"one of the {self.size} processes of this run was lost.")) from error
 
 
 _connected: Connected | None = None
@@ -248,10 +263,15 @@ def connect() -> Processes:
     if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
         return ALONE
     if _connected is None:
+        from torch.distributed import DistError
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        store, rank, size = next(rendezvous("env://", timeout=LONGEST_WAIT))
+        try:
+            store, rank, size = next(rendezvous("env://", timeout=LONGEST_WAIT))
+        except DistError:
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise Lost(f"{place}: torchrun does not answer there. Start it there, or give its --master-addr.") from None
         # The store outlives processes that failed, and still has their addresses.
         _connected = Connected(PrefixStore(f"start {_restarts()}", store), rank, size)
     return _connected
@@ -268,7 +288,7 @@ def _restarts() -> int:
 
 def speaks() -> bool:
     """Returns whether this process should print why the run failed. Only the first process that asks gets True."""
-    return _connected is None or _connected.claim()
+    return _connected is None or _connected.may_speak()
 
 
 def _compact(value: Any) -> Any:

@@ -24,40 +24,51 @@ MISSED = 6  # beats in a row that a process misses before the others give it up
 def heartbeats(processes: Processes) -> Iterator[Processes]:
     """Yields ``processes``, and ends this process with code 1 if another process of the run no longer answers.
 
-    Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive.
+    Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive,
+    unless an error ended the context.
     If several processes end, one of them prints why: the message that :meth:`Processes.telling` has set. If the run has
     a single process, nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes
         return
-    ended, heard = Event(), [0] * processes.size
+    ended, alone, heard = Event(), Event(), [0] * processes.size
+    processes.failed = False  # a script may train again after a failure
     threads = [
-        Thread(target=_beat, args=(processes, ended, heard), daemon=True),
-        Thread(target=_listen, args=(processes, ended, heard), daemon=True),
+        Thread(target=_beat, args=(processes, ended, alone, heard), daemon=True),
+        Thread(target=_listen, args=(processes, ended, alone, heard), daemon=True),
     ]
     for thread in threads:
         thread.start()
     try:
         yield processes
+    except BaseException:
+        processes.fail()
+        raise
     finally:
         ended.set()
         for thread in threads:
             thread.join(EVERY)  # longer only if the store does not answer
 
 
-def _beat(processes: Connected, ended: Event, heard: list[int]) -> None:
-    """Counts the beats of this process, and stores the counts of all processes in ``heard``."""
+def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
+    """Counts the beats of this process, and stores the counts of all processes in ``heard``.
+
+    ``alone`` is set if ``torchrun``, which has the store, has ended. Then nothing more is heard from anybody.
+    """
     while True:
-        with suppress(RuntimeError):  # without a store, nothing more is heard from anybody
+        try:
             heard[:] = processes.beat(1)
+            alone.clear()
+        except RuntimeError:
+            alone.set()
         if ended.wait(EVERY):
             break
     with suppress(RuntimeError):
         processes.beat(-heard[processes.rank])  # 0 again: not taking part
 
 
-def _listen(processes: Connected, ended: Event, heard: list[int]) -> None:
+def _listen(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
     """Ends this process if another process has missed too many heartbeats in a row.
 
     ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
@@ -69,10 +80,8 @@ def _listen(processes: Connected, ended: Event, heard: list[int]) -> None:
         missed, before = _missed(missed, before, now), now
         lost = [rank for rank, beats in enumerate(missed) if beats >= MISSED and rank != processes.rank]
         if lost:
-            _end(
-                processes,
-                processes.told(f"rank {lost[0]} of this run has not answered for {MISSED * EVERY:.0f} seconds."),
-            )
+            who = "torchrun" if alone.is_set() else f"rank {lost[0]} of this run"
+            _end(processes, processes.told(f"{who} has not answered for {MISSED * EVERY:.0f} seconds."))
 
 
 def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) -> list[int]:
@@ -88,7 +97,7 @@ def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) ->
 def _end(processes: Connected, line: str) -> None:
     """Ends this process at once, whatever its other threads do. Prints ``line`` unless another process does."""
     speaks: list[bool] = []
-    asking = Thread(target=lambda: speaks.append(processes.claim()), daemon=True)
+    asking = Thread(target=lambda: speaks.append(processes.may_speak()), daemon=True)
     asking.start()
     asking.join(EVERY)  # without a store there is no answer
     if speaks != [False]:

@@ -73,7 +73,11 @@ def lead(
     looking = Profile(console, run.model.multiplied, run.device, run.model.compute) if profile else None
     settings = trackers.settings(as_plain(run.recipe)) | {"steps": run.plan.steps}
     with track(out, settings) if track is not None else nullcontext() as log:
-        warned = fit(run, tokenizer, out, Display(console), looking, log)
+        try:
+            warned = fit(run, tokenizer, out, Display(console), looking, log)
+        except BaseException:
+            run.processes.fail()  # before the tracker is closed, which may take long
+            raise
     scores = run.processes.from_first(_finish(run, out, console) if run.processes.first else {})
     warnings = (*(note.text for note in notes if note.warning), *warned)
     return Scores(run.recipe, scores, f"dev: {out}", warnings)
