@@ -159,3 +159,27 @@ def test_a_machine_without_slurm_is_one_line(folder: Path, monkeypatch: pytest.M
     ):
         slurm.submit_study(plan.load_study(name), name, [], folder / "out", 1, 2, [], SILENT)
     assert not (folder / "out").exists()
+
+
+def test_a_job_whose_runs_failed_has_failed(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(slurm, "load_study", lambda *_: None)
+    monkeypatch.setattr(slurm, "run_study", lambda *_, **__: {"plain, seed 1": "the loss is not finite"})
+    with pytest.raises(RuntimeError, match=r"^failed: plain, seed 1\. The log says why\.$"):
+        slurm.StudyJob("six", (), str(folder), 1)()
+
+
+def test_the_step_of_a_job_gets_the_cores_of_the_job(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Slurm's sbatch is replaced by a program that keeps the script."""
+    for name in ("sbatch", "srun"):
+        program = tmp_path / "bin" / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text(f"#!/bin/sh\ncp $1 {tmp_path}/script\necho Submitted batch job 7\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
+    name = str(folder / "study.yaml")
+    options = ("cpus-per-task=3", "partition=gpu")
+    slurm.submit_study(plan.load_study(name), name, (), tmp_path / "out", 1, 2, options, SILENT)
+    lines = (tmp_path / "script").read_text().splitlines()
+    assert "#SBATCH --cpus-per-task=3" in lines
+    (step,) = [line for line in lines if line.startswith("srun ")]
+    assert " --cpus-per-task=3 " in step

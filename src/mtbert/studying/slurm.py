@@ -44,11 +44,14 @@ class StudyJob:
 
     def __call__(self) -> None:
         """Trains runs. submitit calls this in the job."""
+        plan = load_study(self.study, self.changes)
         try:
-            run_study(load_study(self.study, self.changes), Path(self.out), self.workers, plain_console(), wait=False)
+            failed = run_study(plan, Path(self.out), self.workers, plain_console(), wait=False)
         except Stopped:  # Slurm sends SIGTERM first, and does not queue a job again that ends by itself
             time.sleep(GRACE)
             raise
+        if failed:  # Slurm shows the job as failed, and submitit keeps the message
+            raise RuntimeError(f"failed: {few(sorted(failed))}. The log says why.")
 
     def checkpoint(self) -> Any:
         """Returns a new job that does the same work, once the runs of this one have been saved.
@@ -102,7 +105,11 @@ def submit_study(
     logs = (out / SLURM).absolute()
     executor = submitit.AutoExecutor(folder=logs, cluster=cluster, **{f"{cluster}_max_num_timeout": TIMEOUTS})
     executor.update_parameters(
-        name="mtbert", timeout_min=minutes, stderr_to_stdout=True, slurm_additional_parameters=given
+        name="mtbert",
+        timeout_min=minutes,
+        stderr_to_stdout=True,
+        slurm_additional_parameters=given,
+        slurm_srun_args=[f"--cpus-per-task={cores}"],  # since Slurm 22.05, srun does not take it from sbatch
     )
     known = study if study in shipped_studies() else str(Path(study).absolute())
     work = StudyJob(known, tuple(changes), str(out.absolute()), workers)
