@@ -64,7 +64,10 @@ class Processes:
         return range(self.rank * each, (self.rank + 1) * each)
 
     def all(self, value: _Value) -> list[_Value]:
-        """Returns the values that all processes give, in the order of their ranks. Tensors of others are on the CPU."""
+        """Returns a list with the value of each process, in the order of their ranks.
+
+        Tensors that come from other processes are on the CPU.
+        """
         return [value]
 
     def any(self, flag: bool) -> bool:

@@ -156,7 +156,7 @@ _follower: ContextVar[Console | None] = ContextVar("_follower", default=None)
 
 @contextmanager
 def followed(console: Console) -> Iterator[None]:
-    """Returns a context manager in which all long work (:func:`progress_of`) is shown on ``console``."""
+    """Returns a context manager that shows on ``console`` the progress of all work that calls :func:`progress_of`."""
     before = _follower.set(console)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Source tables in the cache: stores the arrays of a table, and makes a table from stored arrays."""
+"""Storing the arrays of a source table in the cache, and making a table from stored arrays."""
 
 from collections.abc import Sequence
 from typing import Annotated, Literal

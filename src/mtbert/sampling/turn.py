@@ -31,7 +31,7 @@ class Progress:
 
 
 class SamplerSettings(Protocol):
-    """A sampler with its settings: a function that returns the probability of each task in a step."""
+    """A sampler with its settings. Calling it returns the probability with which each task is drawn for a step."""
 
     @property
     def kind(self) -> str: ...
