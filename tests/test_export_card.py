@@ -32,6 +32,7 @@ def test_a_folder_says_what_it_is_how_to_use_it_and_what_it_lacks(toy: Path, mtb
         "transformers: sts",
         "sst: 4 answers compared, largest difference X",
         "sts: 44 answers compared, largest difference X",
+        f"done: the export is in {tmp_path}/out; its README.md says how to use it",
     ]
     assert (
         MARK.sub("X", (tmp_path / "out/README.md").read_text())

@@ -72,7 +72,7 @@ class Watched:
         (self.kept if folder.name == "best" else self.saved).append(self.run.done)
 
     @contextmanager
-    def _signals(self) -> Iterator[object]:
+    def _signals(self, once: bool) -> Iterator[object]:
         yield lambda: self.stop_at is not None and self.run.done >= self.stop_at
 
 
