@@ -106,7 +106,7 @@ def test_the_recipe_of_several_tasks_has_a_table():
     csv("pairs.csv", "first,second,same,near", TEXTS, [f"{text} again" for text in TEXTS], ["no", "yes"], near)
     from mtbert.drafting.writing import recipe_text
 
-    text = recipe_text(guessed("pairs.csv"), Path(), "pairs.yaml")
+    text = recipe_text(guessed("pairs.csv"), Path("pairs.yaml"))
     assert text.partition("train pairs.yaml\n")[2].partition("model:")[0] == TWO_TASKS_OF_PAIRS
 
 
@@ -228,7 +228,7 @@ def test_only_the_first_rows_of_a_large_file_are_looked_at(monkeypatch: pytest.M
     assert (table.rows, table.group.train[0].whole) == (8, False)
     from mtbert.drafting.writing import recipe_text
 
-    assert "from toy.csv (the first 8 rows)." in recipe_text([table], Path(), "toy.yaml")
+    assert "from toy.csv (the first 8 rows)." in recipe_text([table], Path("toy.yaml"))
 
 
 # Questions ------------------------------------------------------------------------------------------------------

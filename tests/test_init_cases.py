@@ -62,7 +62,7 @@ def test_a_dev_file_without_a_column_of_train_is_left_out_and_the_recipe_says_so
     csv("toy.csv", "text,mood", TEXTS, ["good", "bad"])
     csv("toy-dev.csv", "text,feeling", TEXTS, ["good", "bad"])
     assert "dev" not in only_task("toy.csv", "toy-dev.csv")
-    text = recipe_text(guessed("toy.csv", "toy-dev.csv"), Path(), "toy.yaml")
+    text = recipe_text(guessed("toy.csv", "toy-dev.csv"), Path("toy.yaml"))
     assert "    # dev: FILE  (without one," in text
     assert "    # not used: toy-dev.csv has no column 'mood'\n" in text
 
@@ -120,7 +120,7 @@ def table(name: str, rows: int) -> TableGuess:
 )
 def test_epochs_and_rounds_follow_the_number_of_rows(sizes: list[int], train: dict[str, object]):
     tables = [table(f"t{i}", rows) for i, rows in enumerate(sizes)]
-    assert yaml.safe_load(recipe_text(tables, Path(), "toy.yaml"))["train"] == {**train, "lr": 1e-4}
+    assert yaml.safe_load(recipe_text(tables, Path("toy.yaml")))["train"] == {**train, "lr": 1e-4}
 
 
 # Languages ------------------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def guessed(*names: str, questions: Questions | None = None) -> list[TableGuess]
 def recipe(*names: str, questions: Questions | None = None) -> dict[str, dict[str, object]]:
     """Returns the guessed recipe as a YAML reader sees it."""
     found: dict[str, dict[str, object]] = yaml.safe_load(
-        recipe_text(guessed(*names, questions=questions), Path(), "toy.yaml")
+        recipe_text(guessed(*names, questions=questions), Path("toy.yaml"))
     )
     return found
 

@@ -11,6 +11,7 @@ import shlex
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -146,8 +147,13 @@ def command_line(*words: object) -> str:
 
     >>> command_line("train", "--resume", "runs/my run")
     "mtbert train --resume 'runs/my run'"
+
+    A path that begins with a dash would be read as an option, so it gets ``./`` before it.
+
+    >>> command_line("train", Path("-x.yaml"))
+    'mtbert train ./-x.yaml'
     """
-    return shlex.join(["mtbert", *(clean(str(word)) for word in words)])
+    return shlex.join(["mtbert", *map(_word, words)])
 
 
 def see(topic: str) -> str:
@@ -167,6 +173,11 @@ def tell_end(console: "Console", done: str, *following: str) -> None:
     console.print(f"done: {done}", markup=False, soft_wrap=True)
     for word, line in zip(("next", *["or"] * len(following)), following, strict=False):
         console.print(f"{word}: {line}", markup=False, soft_wrap=True)
+
+
+def _word(word: object) -> str:
+    dashed = isinstance(word, Path) and str(word).startswith("-")
+    return clean(f"./{word}" if dashed else str(word))
 
 
 def _prints(character: str) -> bool:

@@ -112,9 +112,10 @@ def _suits(column: SeenColumn) -> Suits | None:
         return Suits(0.4, column.told(), "")
     if not column.numbers:
         return Suits(0.7, column.told(), "if they have no order")
-    if column.dense and column.named_any_label and column.numbers[0] == 0:
+    if column.codes:
         first, second = (f"{x:g}" for x in column.numbers[:2])
-        because = f'{column.told()}, as codes begin (name them: labels: {{"{first}": NAME, "{second}": NAME, ...}})'
+        sign = "as codes begin" if column.numbers[0] == 0 else "codes by the name"
+        because = f'{column.told()}, {sign} (name them: labels: {{"{first}": NAME, "{second}": NAME, ...}})'
         return Suits(0.6, because, "if the numbers are codes")
     return Suits(0.3, column.told(), "if they have no order")
 

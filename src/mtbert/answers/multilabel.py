@@ -71,7 +71,9 @@ class SetLabels(LabelKind[Labels]):
         return {"separator": given.separator or ";"}
 
     def suits(self, labels: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> Suits | None:
-        if len(labels) > 2 and all(column.counts.keys() <= {"0", "1", "true", "false"} for column in labels):
+        if len(labels) > 2 and all(
+            column.counts and column.counts.keys() <= {"0", "1", "true", "false"} for column in labels
+        ):
             columns = {"label": [column.name for column in labels]}
             return Suits(0.8, f"{len(labels)} columns of 0 and 1", "if a row may have several", {"columns": columns})
         if len(labels) != 1:

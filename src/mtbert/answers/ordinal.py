@@ -17,8 +17,7 @@ def _suits(column: SeenColumn) -> Suits | None:
     if len(column.classes) < 3:
         return None
     if column.dense:
-        codes = column.named_any_label and column.numbers[0] == 0  # most likely 0 is the code of a class
-        return Suits(0.5 if codes else 0.8, column.told(), "if the numbers are an order")
+        return Suits(0.5 if column.codes else 0.8, column.told(), "if the numbers are an order")
     if column.numbers:
         return Suits(0.2, column.told(), "if an answer is one of these numbers")
     return Suits(0.2, column.told(), "if they have an order (then give labels: [LOWEST, ..., HIGHEST])")

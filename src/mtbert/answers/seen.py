@@ -5,18 +5,26 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
-from mtbert.messages import count, shown
+from mtbert.messages import LONGEST, count, shown
 from mtbert.numbers import number
 
 MOST_KINDS = 200  # more different values are no classes
 ROWS_OF_A_CLASS = 2  # fewer rows per value, on average, are no classes
 WORDS_OF_A_CLASS = 5  # values with more words, on average, are texts
-ANY_LABEL = ("label", "labels", "class", "target", "category", "gold", "y")  # names that say nothing about the labels
+CLOSE = 0.41  # a type whose degree is less than this below the best one is worth a question to the user
+
+_ANY_LABEL = re.compile(
+    r"(gold[\W_]*)?(labels?|class|target|category|gold|y)([\W_]*(ids?|idx|index|codes?))?", re.IGNORECASE
+)
+_LABELS = {"label", "labels", "class", "target", "category", "gold"}
+_CODES = {"id", "ids", "idx", "index", "code", "codes"}
 
 
 @dataclass(frozen=True)
@@ -85,17 +93,38 @@ class SeenColumn:
         return self.whole and 3 <= len(numbers) <= 11 and numbers[-1] - numbers[0] < 2 * len(numbers)
 
     @cached_property
+    def codes(self) -> bool:
+        """Whether the cells are most likely numbers of classes.
+
+        Either the name says so, as ``class_index`` does, or the numbers count from 0 and the name is one of labels.
+        """
+        if not self.whole or len(self.numbers) < 3 or not self.classes:
+            return False
+        counts_from_0 = self.numbers[0] == 0 and self.numbers[-1] < 2 * len(self.numbers)
+        labels = self.named_any_label or not _LABELS.isdisjoint(self.name_words)
+        return not _CODES.isdisjoint(self.name_words) or (counts_from_0 and labels)
+
+    @cached_property
     def classes(self) -> Sequence[str]:
         """The different values, if they are few and short enough to be classes; otherwise an empty list."""
         few_rows = len(self.filled) < ROWS_OF_A_CLASS * len(self.counts)
         if few_rows or not 2 <= len(self.counts) <= MOST_KINDS or self.mean_words > WORDS_OF_A_CLASS:
             return []
-        return sorted(self.counts)
+        return sorted(self.counts) if max(map(len, self.counts)) <= LONGEST else []
+
+    @cached_property
+    def name_words(self) -> Sequence[str]:
+        """The words of the column's name, in lower case.
+
+        >>> SeenColumn("questionType_2", []).name_words
+        ['question', 'type']
+        """
+        return re.findall(r"[^\W\d_]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", self.name).lower())
 
     @property
     def named_any_label(self) -> bool:
         """Whether the column has a general name such as ``label``, which does not say what kind of labels it holds."""
-        return self.name.strip().lower() in ANY_LABEL
+        return bool(_ANY_LABEL.fullmatch(self.name.strip()))
 
     def told(self) -> str:
         """Returns the different values in short form: ``5 whole numbers, 1 to 5``, or ``2 values, 'no' and 'yes'``.
@@ -117,7 +146,8 @@ class Suits:
     """How well an answer type suits some columns, and what a recipe then says about them.
 
     Attributes:
-        degree: How well, from 0 to 1. The type with the highest degree is guessed.
+        degree: How well, from 0 to 1. The type with the highest degree is guessed. Types that the user shall be asked
+            about have degrees that are less than ``CLOSE`` below it.
         because: What the columns hold, such as ``5 whole numbers, 1 to 5``.
         when: The condition under which this type is right, though another suits better: ``if they have an order``.
         settings: Settings of the task that this type needs here, such as ``labels``.
@@ -127,5 +157,11 @@ class Suits:
     degree: float
     because: str
     when: str
-    settings: Mapping[str, object] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        """The setting ``columns`` that the task needs; empty if it needs none."""
+        found: Mapping[str, Any] = self.settings.get("columns", {})
+        return found

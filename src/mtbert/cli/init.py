@@ -35,5 +35,5 @@ def init(
     """
     from mtbert.drafting.draft import draft
 
-    asked = None if yes or not sys.stdin.isatty() else input
+    asked = None if yes or sys.stdin is None or not sys.stdin.isatty() else input
     draft(files, out, plain_console(), asked)

@@ -1,5 +1,6 @@
 """``mtbert init``: from files to a recipe that can be trained."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -48,10 +49,15 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
             "the texts do not look English, and the recipe has an English encoder. Set model.path to one for their "
             f"language, such as {MULTILINGUAL}.",
         )
-    files.write_new(out, recipe_text(tables, out.parent, str(out)))
-    console.print(f"wrote {out}", soft_wrap=True)
-    check_data(load_recipe(str(out)), console)
-    tell_end(console, f"the recipe is {out}; look at its guesses", command_line("train", out))
+    files.write_new(out, recipe_text(tables, out))
+    name = readable(str(out))
+    console.print(f"wrote {name}", soft_wrap=True)
+    try:
+        check_data(load_recipe(str(out)), console)
+    except ValueError as error:
+        again = command_line("data", "check", out)
+        raise ValueError(f"{error} {name} is written; mend the data or the recipe, then: {again}") from None
+    tell_end(console, f"the recipe is {name}; look at its guesses", command_line("train", out))
     return out
 
 
@@ -59,8 +65,8 @@ def _check_new(out: Path) -> None:
     if out.suffix not in (".yaml", ".yml"):
         raise ValueError(f"{readable(str(out))}: a recipe must be a .yaml file. Give --out NAME.yaml.")
     files.check_target(out, "Give --out NAME.yaml.")
-    if out.exists():
-        raise ValueError(f"{out}: there is such a file, which stays as it is. Give --out NAME.yaml.")
+    if os.path.lexists(out):  # a broken link, too
+        raise ValueError(f"{readable(str(out))}: there is such a file, which stays as it is. Give --out NAME.yaml.")
 
 
 def _tell(table: TableGuess, console: Console) -> None:
@@ -71,3 +77,5 @@ def _tell(table: TableGuess, console: Console) -> None:
     console.print(f"{names}: {looked}, texts in {few([text.name for text in table.texts])}", soft_wrap=True)
     for task in table.tasks:
         console.print(f"  task {task.name}: {task.type} ({task.because})", soft_wrap=True)
+    for remark in table.remarks:
+        warn(console, remark)

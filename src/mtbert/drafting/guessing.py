@@ -3,20 +3,19 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from mtbert.answers.seen import SeenColumn, Suits
+from mtbert.answers.seen import CLOSE, SeenColumn, Suits
 from mtbert.data.cells import readable
 from mtbert.drafting.by_name import FileGroup
 from mtbert.drafting.looking import SeenFile
 from mtbert.drafting.questions import Questions
-from mtbert.drafting.roles import FILLED, ColumnRoles, Label, is_pair, roles
+from mtbert.drafting.roles import FILLED, ColumnRoles, Label, is_likely_text, is_pair, roles, suited
 from mtbert.messages import count, few, shown
 from mtbert.task import LONGEST_NAME
 
 FEW_ROWS = 20  # fewer labelled rows are too few to tell a type of answer well
-CLOSE = 0.41  # a type that suits a column less well than the best one by less than this is worth a question
 
 
 @dataclass(frozen=True)
@@ -83,7 +82,7 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
         ValueError: If the files have no column of texts, or none of labels.
     """
     columns = _columns(group.train)
-    found = roles(columns)
+    found = _with_dev(roles(columns, has_dev=bool(group.dev)), group)
     place = few([readable(file.place.name) for file in group.train], 3)
     if not found.texts:
         raise ValueError(f"{place}: must have a column of texts, found {_told(columns, found)}. Add one.")
@@ -97,7 +96,7 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
     left = [label for label in (*found.labels, *found.doubtful) if label not in labels]
     unused = [(column, f"or a task of type {label.types[0][0]}") for label in left for column in label.columns]
     read = {column.name for task in tasks for column in (*task.columns, *task.texts)}
-    needed = {*read, *(column for task in tasks for column in _named(task.settings))}
+    needed = {*read, *(column for task in tasks for column in _named(task.suits))}
     remarks: list[str] = []
     dev, test = (_with_columns(files, needed, remarks) for files in (group.dev, group.test))
     made = FileGroup(group.name, group.train, dev, test)
@@ -106,35 +105,50 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
 
 
 def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
-    """Joins files that have the same column names. Returns the columns, each with the cells from all files."""
+    """Returns the columns of the first file, each with the cells from all files that have it."""
     by_name = [{column.name: column for column in file.columns} for file in files]
+    if len(files) == 1:
+        return list(by_name[0].values())
     return [
-        SeenColumn(name, [cell for file in by_name for cell in file[name].cells]) if len(files) > 1 else column
-        for name, column in by_name[0].items()
+        SeenColumn(name, [cell for file in by_name if name in file for cell in file[name].cells]) for name in by_name[0]
     ]
+
+
+def _with_dev(found: ColumnRoles, group: FileGroup) -> ColumnRoles:
+    """Returns ``found`` with the answer types that suit the labels of train and dev together."""
+    if not group.dev:
+        return found
+    both = {column.name: column for column in _columns([*group.train, *group.dev])}
+    texts = [both[text.name] for text in found.texts]
+
+    def typed(label: Label) -> Label:
+        return replace(label, types=suited([both[c.name] for c in label.columns], texts) or label.types)
+
+    return replace(found, labels=[*map(typed, found.labels)], doubtful=[*map(typed, found.doubtful)])
 
 
 def _told(columns: Sequence[SeenColumn], found: ColumnRoles) -> str:
     why = {column.name: reason for column, reason in found.unused}
     why |= {text.name: "texts" for text in found.texts} | ({found.id.name: "ids"} if found.id else {})
-    why |= {column.name: label.types[0][1].because for label in found.labels for column in label.columns}
+    why |= {column.name: label.best.because for label in found.labels for column in label.columns}
     return "; ".join(f"{shown(column.name)}: {why.get(column.name, 'unknown')}" for column in columns[:12])
 
 
 def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]:
     choices = [*found.labels, *found.doubtful]
-    answers = [f"{few([c.name for c in label.columns])}  ({label.types[0][1].because})" for label in choices]
+    answers = [f"{few([c.name for c in label.columns])}  ({label.best.because})" for label in choices]
     chosen = questions.several(f"{place}: which are the labels?", answers, range(len(found.labels)))
     return [choices[number] for number in chosen]
 
 
 def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
     """Returns the text columns of tasks whose answer type needs no others: one column, or two that form a pair."""
-    if all(label.types[0][1].settings.get("columns", {}).get("text") for label in labels):  # type: ignore[attr-defined]
+    if all(label.best.columns.get("text") for label in labels):
         return [*found.texts[:1]]
     filled = [c for c in found.texts if len(c.filled) >= FILLED * len(c.cells)]
     pairs = [(a, b) for i, a in enumerate(filled) for b in filled[i + 1 :] if is_pair(a, b)]
-    pair = pairs[0] if pairs else tuple(filled) if len(filled) == 2 else None
+    likely = [column for column in filled if is_likely_text(column)] or filled
+    pair = pairs[0] if pairs else tuple(likely) if len(likely) == 2 else None
     singles = [[column] for column in sorted(found.texts, key=lambda text: -text.mean_words)]
     choices = [list(pair), *singles] if pair else singles
     answers = [" and ".join(c.name for c in choice) + " as a pair" * (len(choice) > 1) for choice in choices]
@@ -145,9 +159,8 @@ def _task(
     label: Label, texts: Sequence[SeenColumn], questions: Questions, place: str, table: str, taken: set[str]
 ) -> TaskGuess:
     types = list(label.types)
-    best = types[0][1].degree
-    close = [each for each in types if best - each[1].degree < CLOSE]
-    question = f"{place}, {few([c.name for c in label.columns])}: {types[0][1].because}. Which type of answer?"
+    close = [each for each in types if label.best.degree - each[1].degree < CLOSE]
+    question = f"{place}, {few([c.name for c in label.columns])}: {label.best.because}. Which type of answer?"
     chosen = types[questions.one(question, [f"{name}  {suits.when}" for name, suits in close])]
     plain = not label.columns or label.columns[0].named_any_label
     name = _name((table if plain else "") or label.name or "task", taken)
@@ -168,8 +181,8 @@ def _with_columns(files: Sequence[SeenFile], needed: set[str], remarks: list[str
     return kept
 
 
-def _named(settings: Mapping[str, Any]) -> Iterable[str]:
-    for key, value in settings.get("columns", {}).items():
+def _named(suits: Suits) -> Iterable[str]:
+    for key, value in suits.columns.items():
         if key == "separator":
             continue
         yield from (value,) if isinstance(value, str) else value

@@ -1,7 +1,7 @@
 """Telling the columns of a file apart by their cells and names: texts, labels, ids, and what a recipe cannot use."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mtbert.answers.known import ANSWER_TYPES
@@ -10,8 +10,11 @@ from mtbert.messages import count, shown
 
 GOOD = 0.5  # a type that suits a column at least so well makes it a column of labels
 WORDS_OF_A_TEXT = 3  # a column with fewer words, on average, needs another sign to be one of texts
+WORDS_OF_A_NAMED_TEXT = 2  # fewer words suffice if the name of the column is one of texts
 EVERY_ROW = 20  # different whole numbers in this many rows are ids, not scores
 FILLED = 0.9  # a column of texts with a smaller share of filled rows is no half of a pair
+MANY_CLASSES = 20  # more different short texts in a column that is named like texts are texts
+FEW_LABELS = 30  # a tenth of rows that is split off as dev often has no label of a column with fewer labels
 
 _TEXT_NAMES = re.compile(
     r"text|sentence|review|body|comment|content|message|tweet|post|document|description|title|headline|question|query"
@@ -19,7 +22,8 @@ _TEXT_NAMES = re.compile(
     r"|phrase|texte|texto"
 )
 _ID_NAMES = re.compile(
-    r"(.*[\W_]|q)?(id|ids|uuid|guid|key|index|nr|nummer)\d*|id[\W_].*|unnamed: 0|\W*|(?-i:.*[a-z]I[dD])", re.IGNORECASE
+    r"(.*[\W_]|q)?(id|ids|idx|uuid|guid|key|index|nr|nummer)\d*|id[\W_].*|unnamed: 0|\W*|(?-i:.*[a-z]I[dD])",
+    re.IGNORECASE,
 )
 _DATE = re.compile(
     r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?|\d{4}/\d\d?/\d\d?|(19|20)\d\d|\d\d:\d\d(:\d\d)?"
@@ -27,7 +31,19 @@ _DATE = re.compile(
 _LINK = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _PAIR = re.compile(r"(.*?)[\W_]*(1|2|a|b|one|two|first|second|left|right)", re.IGNORECASE)
-_PAIRS = ({"premise", "hypothesis"}, {"question", "answer"}, {"query", "document"}, {"query", "passage"})
+_PAIRS = (
+    {"premise", "hypothesis"}, {"question", "answer"}, {"query", "document"}, {"query", "passage"},
+    {"question", "passage"}, {"question", "sentence"}, {"question", "context"}, {"prompt", "response"},
+)  # fmt: skip
+# Words in names of columns: those of labels, and those of facts about a row, which seldom are labels.
+_LABEL_WORDS = frozenset(
+    "label labels class target category gold type kind topic sentiment emotion intent stance polarity rating score "
+    "stars tag tags".split()
+)
+_ROW_WORDS = frozenset(
+    "lang language locale country region source split fold file filename genre domain subreddit author user username"
+    " annotator rater worker year month date time timestamp version url path".split()
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +53,11 @@ class Label:
     columns: Sequence[SeenColumn]
     types: Sequence[tuple[str, Suits]]
     name: str
+
+    @property
+    def best(self) -> Suits:
+        """How the most likely answer type suits the columns."""
+        return self.types[0][1]
 
 
 @dataclass(frozen=True)
@@ -60,8 +81,11 @@ class ColumnRoles:
     unused: Sequence[tuple[SeenColumn, str]]
 
 
-def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
-    """Returns the most likely role of each column of a file."""
+def roles(columns: Sequence[SeenColumn], *, has_dev: bool = False) -> ColumnRoles:
+    """Returns the most likely role of each column of a file.
+
+    Without a dev file (``has_dev``), dev is split off the rows, so columns with few labels are doubtful.
+    """
     unused = [(column, why) for column in columns if (why := _unusable(column))]
     rest = [column for column in columns if column not in [each for each, _ in unused]]
     ids = [column for column in rest if _is_id(column)]
@@ -70,7 +94,7 @@ def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
     # A column without a name is one that pandas adds: the number of the row.
     id_ = next((column for column in named[:1] if column.name.strip()), None)
     rest = [column for column in rest if column not in ids]
-    texts = list(filter(_is_text, rest))
+    texts = _texts(rest)
     texts = [column for column in texts if not any(map(_words_of, _labels([column], texts)))]
     rest = [column for column in rest if column not in texts]
     lists = [column for column in rest if column.lists]  # words of a text, if another column has a tag for each
@@ -78,17 +102,27 @@ def roles(columns: Sequence[SeenColumn]) -> ColumnRoles:
     words = {text for label in found for text in _words_of(label)}
     found = [label for label in found if label.columns[0].name not in words]
     texts = [column for column in columns if column in texts or column.name in words]
-    labels = [label for label in found if label.types[0][1].degree >= GOOD]
-    if any(label.columns[0].named_any_label for label in labels):
-        labels = [label for label in labels if label.columns[0].named_any_label]
+    renamed = list(_renamed(found))
+    unused += [(label.columns[0], f"{kept.name} in other words") for label, kept in renamed]
+    found = [label for label in found if label not in [each for each, _ in renamed]]
+    labels = [label for label in found if label.columns[0].named_any_label]
+    labels = labels or [label for label in found if _is_likely_label(label, split_off=not has_dev)]
     doubtful = [label for label in found if label not in labels]
     labels = _together(labels, texts)
     if not labels and (types := suited([], texts)):
         labels, doubtful = [Label([], types, "")], []
-    if not labels:
-        labels, doubtful = doubtful[:1], doubtful[1:]
+    if not labels and not doubtful:
+        perhaps = [*(column for column, _ in unused), *([id_] if id_ else [])]
+        doubtful = _labels(list(filter(_is_perhaps_label, perhaps)), texts)
+        taken = [label.columns[0] for label in doubtful]
+        unused = [each for each in unused if each[0] not in taken]
+        id_ = None if id_ in taken else id_
+    if not labels and doubtful:
+        labels = [max(doubtful, key=lambda label: len(label.columns[0].filled))]
+        doubtful = [label for label in doubtful if label not in labels]
     known = [column for label in (*labels, *doubtful) for column in label.columns] + texts
-    unused += [(column, _no_label(column)) for column in rest if column not in known]
+    named_unused = [column for column, _ in unused]
+    unused += [(column, _no_label(column)) for column in rest if column not in [*known, *named_unused]]
     return ColumnRoles(columns, texts, labels, doubtful, id_, unused)
 
 
@@ -137,28 +171,85 @@ def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Labe
 
 def _words_of(label: Label) -> list[str]:
     """If a task labels each word, returns a list with the name of its text column; otherwise an empty list."""
-    columns = label.types[0][1].settings.get("columns")
-    text = columns.get("text") if isinstance(columns, dict) else None
+    text = label.best.columns.get("text")
     return [text] if isinstance(text, str) else []
 
 
-def _is_text(column: SeenColumn) -> bool:
-    if not column.counts or column.numbers or (column.classes and not _TEXT_NAMES.search(column.name.lower())):
+def is_likely_text(column: SeenColumn) -> bool:
+    """Returns whether the length of its cells or its name says that a column, which may hold texts, does so."""
+    return column.mean_words >= WORDS_OF_A_TEXT or _named_text(column)
+
+
+def _named_text(column: SeenColumn) -> bool:
+    return bool(_TEXT_NAMES.search(column.name.lower())) and _LABEL_WORDS.isdisjoint(column.name_words)
+
+
+def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
+    """Returns the columns of texts. A column of few short values is one only by its name, and if no other column is."""
+    maybe = [column for column in columns if column.counts and not column.numbers]
+    found = [
+        column
+        for column in maybe
+        if not column.classes
+        and (is_likely_text(column) or (len(column.counts) > len(column.filled) / 2 and not column.named_any_label))
+    ]
+    repeated = [column for column in maybe if column.classes and _named_text(column)]
+    if any(map(is_likely_text, found)):
+        repeated = [c for c in repeated if len(c.counts) > MANY_CLASSES or c.mean_words >= WORDS_OF_A_NAMED_TEXT]
+    return [column for column in columns if column in found or column in repeated]
+
+
+def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
+    """Yields each task whose labels are those of another one in other words, such as ``0`` and ``negative``; and that.
+
+    Of both tasks, the one with a general name is kept, or else the first one.
+    """
+    kept: list[Label] = []
+    for label in sorted(labels, key=lambda label: not label.columns[0].named_any_label):
+        (column,) = label.columns
+        same = next((other for other in kept if _differ_in_words(column, other.columns[0])), None)
+        if same:
+            yield label, same
+        else:
+            kept.append(label)
+
+
+def _differ_in_words(first: SeenColumn, second: SeenColumn) -> bool:
+    """Returns whether the values of two columns of classes differ, but each stands for one of the other.
+
+    Their names must be alike, too: in few rows, such columns may meet by chance.
+    """
+    alike = second.named_any_label or not set(first.name_words).isdisjoint(second.name_words)
+    a, b = first.counts, second.counts
+    if not alike or not first.classes or len(a) != len(b) or a.keys() == b.keys():
         return False
-    return bool(
-        column.mean_words >= WORDS_OF_A_TEXT
-        or _TEXT_NAMES.search(column.name.lower())
-        or (len(column.counts) > len(column.filled) / 2 and not column.named_any_label)
-    )
+    return len(set(zip(first.cells, second.cells, strict=True)) - {(None, None)}) == len(a)
+
+
+def _is_likely_label(label: Label, *, split_off: bool) -> bool:
+    (column,) = label.columns
+    few = split_off and len(column.filled) < FEW_LABELS <= len(column.cells)
+    return label.best.degree >= GOOD and not few and _ROW_WORDS.isdisjoint(column.name_words)
+
+
+def _is_perhaps_label(column: SeenColumn) -> bool:
+    """Returns whether a column of numbers that look like years or ids may hold labels, if no other column does."""
+    return len(column.numbers) > 1 and not _ID_NAMES.fullmatch(column.name) and not _counts_rows(column)
+
+
+def _counts_rows(column: SeenColumn) -> bool:
+    """Returns whether a column of numbers has a larger one in each row than in the row before."""
+    return [float(str(cell)) for cell in column.filled] == list(column.numbers)
 
 
 def _is_id(column: SeenColumn) -> bool:
     rows = len(column.cells)
-    if len(column.counts) < rows or rows < 2 or column.mean_words != 1:
+    if len(column.counts) < rows or rows < 2 or column.mean_words != 1 or column.named_any_label:
         return False
     if column.numbers:
-        in_order = [float(str(cell)) for cell in column.cells] == list(column.numbers)
-        return column.whole and (bool(_ID_NAMES.fullmatch(column.name)) or in_order or rows >= EVERY_ROW)
+        ids = bool(_ID_NAMES.fullmatch(column.name))
+        about_rows = not _ROW_WORDS.isdisjoint(column.name_words)  # such as a time
+        return column.whole and (ids or _counts_rows(column) or (rows >= EVERY_ROW and not about_rows))
     digits = sum(any(c.isdigit() for c in name) for name in column.counts)
     return bool(_ID_NAMES.fullmatch(column.name)) or digits > rows / 2
 
@@ -170,13 +261,15 @@ def _unusable(column: SeenColumn) -> str:
         return "empty"
     if len(column.counts) == 1 and len(values) > 1:
         return f"the same value in every row, {shown(values[0], 30)}"
-    if column.counts and all(map(_DATE.fullmatch, column.counts)):
+    if column.counts and not column.named_any_label and all(map(_DATE.fullmatch, column.counts)):
         return "dates or times"
     if column.counts and all(map(_LINK.fullmatch, column.counts)):
         return "links"
     if column.counts and all(map(_DECIMAL_COMMA.fullmatch, column.counts)):
         return "numbers with a decimal comma; write 3.5, not 3,5"
-    if _ID_NAMES.fullmatch(column.name) and len(column.counts) < len(column.cells) and column.counts:
+    repeats = column.counts and len(column.counts) < len(column.cells)
+    of_classes = column.named_any_label or (column.classes and not _LABEL_WORDS.isdisjoint(column.name_words))
+    if repeats and _ID_NAMES.fullmatch(column.name) and not of_classes:
         return "ids that repeat"
     return ""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtbert import files
 from mtbert.answers.seen import SeenColumn
 from mtbert.columns import TextColumn
 from mtbert.data.cells import readable
@@ -14,7 +15,7 @@ from mtbert.drafting.comments import Setting, commented
 from mtbert.drafting.guessing import TableGuess, TaskGuess
 from mtbert.drafting.language import looks_english
 from mtbert.drafting.looking import SeenFile
-from mtbert.messages import count, few
+from mtbert.messages import command_line, count, few
 from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
 SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores
@@ -24,20 +25,22 @@ SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has
 CUTS = (64, 128, 256)  # tokens that a text is cut to
 TOKENS_OF_A_WORD = 1.5  # a guess for English; and a few for special tokens
 FAR = 10  # tables of which one has so many times the rows of another do not get max as rounds
+MOST_UNUSED = 20  # unused columns that a table names
 SAMPLED = 1000  # texts of each column that show the language
 MULTILINGUAL = "jhu-clsp/mmBERT-base (many languages)"
 OTHER_ENCODERS = f"answerdotai/ModernBERT-base (English, larger) or {MULTILINGUAL}"
 
 
-def recipe_text(tables: Sequence[TableGuess], folder: Path, name: str) -> str:
-    """Returns the text of a recipe for ``tables``, to be written to the file ``name`` in ``folder``."""
+def recipe_text(tables: Sequence[TableGuess], out: Path) -> str:
+    """Returns the text of a recipe for ``tables``, to be written to the file ``out``."""
+    folder = files.resolved(out.parent)  # as the recipe's paths are read
     seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]
     told = few([f"{readable(file.place.name)} ({_rows(file)})" for file in seen], 4)
     shared = [table for table in tables if len(table.tasks) > 1]
     settings = [
         Setting("", why=f"mtbert init guessed this recipe from {told}."),
         Setting("", why="A comment says why a setting was guessed, and what it may be instead. Change what is wrong."),
-        Setting("", why=f"Then: mtbert data check {name}; mtbert train {name}"),
+        Setting("", why=f"Then: {command_line('data', 'check', out)}; {command_line('train', out)}"),
     ]
     if shared:
         inside = [Setting(table.name, inside=list(_table(table, folder))) for table in shared]
@@ -66,7 +69,7 @@ def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]
     yield Setting("type", task.type, "; or ".join([task.because, *_others(task)]))
     if shared and columns.get("text") == _names(table.texts):
         del columns["text"]
-    read = task.texts if "text" not in task.settings.get("columns", {}) else ()
+    read = task.texts if "text" not in task.suits.columns else ()
     inputs = given.pop("inputs", "packed" if len(read) > 1 else "single")
     yield Setting(
         "inputs", inputs, "both texts in one sequence; or separate, for a vector of each" * (inputs == "packed")
@@ -119,17 +122,22 @@ def _linked(table: TableGuess) -> bool:
 
 def _texts_of(task: TaskGuess) -> Sequence[str]:
     """Returns the names of the text columns that a task reads."""
-    named = task.settings.get("columns", {}).get("text")
+    named = task.suits.columns.get("text")
     if named is None:
         return [text.name for text in task.texts]
     return [named] if isinstance(named, str) else named
 
 
-def _source(files: Sequence[SeenFile], folder: Path) -> Any:
-    found = [os.path.relpath(file.place.path, folder) for file in files]
-    if files[0].place.is_data_set:
+def _source(seen: Sequence[SeenFile], folder: Path) -> Any:
+    found = [os.path.relpath(_place(file.place.path), folder) for file in seen]
+    if seen[0].place.is_data_set:
         return {"hub": found[0]}
     return found[0] if len(found) == 1 else found
+
+
+def _place(path: Path) -> Path:
+    """Returns ``path`` with the links of its folder resolved. A link to the data itself stays: it may be moved."""
+    return files.resolved(path.parent) / path.name if path.name not in ("", "..") else files.resolved(path)
 
 
 def _others(task: TaskGuess) -> list[str]:
@@ -153,8 +161,10 @@ def _id(table: TableGuess) -> list[Setting]:
 
 
 def _unused(table: TableGuess) -> Iterator[Setting]:
-    for column, why in table.unused:
+    for column, why in table.unused[:MOST_UNUSED]:
         yield Setting("", why=f"not used: {column.name} ({why})")
+    if more := table.unused[MOST_UNUSED:]:
+        yield Setting("", why=f"not used: {count(len(more), 'more column')}")
 
 
 def _rows(file: SeenFile) -> str:
