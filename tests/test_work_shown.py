@@ -10,8 +10,9 @@ from mtbert import progress_bar
 
 
 @pytest.fixture
-def shown(mtbert: Mtbert, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+def shown(mtbert: Mtbert, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     """Runs a command, and returns what it shows, in order and without repeats. Paths are cut to their names."""
+    monkeypatch.setenv("MTBERT_CACHE", str(tmp_path / "cache"))  # nothing has been read before
     real, found = progress_bar._Work, []
 
     def work(console: object, what: str, *rest: object) -> object:
