@@ -114,7 +114,10 @@ def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     wanted = "give a RECIPE, or --resume RUN without one. See: mtbert train --help"
     assert mtbert("train").mistake == wanted
     assert mtbert("train", "demo", "--resume", toy / "run").mistake == wanted
-    assert mtbert("train", "--resume", toy / "run", "--overwrite").mistake == wanted
+    for option in (("--overwrite",), ("--out", tmp_path / "out")):
+        assert mtbert("train", "--resume", toy / "run", *option).mistake == (
+            "--resume goes on in the run's own folder, so give neither --out nor --overwrite with it."
+        )
     assert mtbert("train", "--resume", toy / "run", "--set", "a=b").mistake == (
         "a=b: of a run that is resumed, only data.root may change. Leave it out."
     )

@@ -202,7 +202,7 @@ def test_a_run_that_stopped_early_resumes_if_it_is_made_longer(tmp_path: Path):
 
 @pytest.mark.parametrize("epochs", [1, 4])
 def test_fewer_epochs_are_refused(ended: tuple[Path, str], epochs: int):
-    with pytest.raises(ValueError, match=rf"^epochs {epochs}: the run has 4 already\. Give more"):
+    with pytest.raises(ValueError, match=rf"^epochs {epochs}: the run is planned for 4\. Give more"):
         resume_run(ended[0], SILENT, epochs=epochs)
 
 
@@ -239,7 +239,7 @@ def test_the_command_accepts_epochs_only_with_resume(ended: tuple[Path, str]):
     done = CliRunner().invoke(cli.app, ["train", "demo", "--epochs", "5"])
     assert re.search(r"--epochs is for --resume\. For a new run give --set train\.epochs=N", str(done.exception))
     done = CliRunner().invoke(cli.app, ["train", "--resume", str(ended[0]), "--epochs", "2"])
-    assert "epochs 2: the run has 4 already" in str(done.exception)
+    assert "epochs 2: the run is planned for 4" in str(done.exception)
 
 
 # What was logged -----------------------------------------------------------------------------------

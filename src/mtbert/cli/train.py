@@ -59,7 +59,9 @@ def train(
 
       mtbert train --resume runs/seed1 --set data.root=/new/place
     """
-    if (recipe is None) == (resume is None) or (resume is not None and (out or overwrite)):
+    if resume is not None and recipe is None and (out or overwrite):
+        raise ValueError("--resume goes on in the run's own folder, so give neither --out nor --overwrite with it.")
+    if (recipe is None) == (resume is None):
         raise ValueError("give a RECIPE, or --resume RUN without one. See: mtbert train --help")
     if epochs is not None and resume is None:
         raise ValueError("--epochs is for --resume. For a new run give --set train.epochs=N.")

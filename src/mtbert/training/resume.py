@@ -197,7 +197,7 @@ def _longer(recipe: Recipe, epochs: int) -> Recipe:
     Raises ValueError unless the number in ``recipe`` is smaller.
     """
     if epochs <= recipe.train.epochs:
-        raise ValueError(f"epochs {epochs}: the run has {recipe.train.epochs} already. Give more, or leave it out.")
+        raise ValueError(f"epochs {epochs}: the run is planned for {recipe.train.epochs}. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"train": train})
 
