@@ -128,7 +128,7 @@ def make_all(
             )
         for number, row in enumerate(done.iter_rows()):
             if row["error"]:
-                raise pickle.loads(row["error"])
+                raise pickle.loads(row["error"])  # of our own actor; Ray itself unpickles all that its actors send
             made(row["parts"], row["rows"], (number + 1) / len(items))
     except RayError as error:
         raise ConnectionError(
