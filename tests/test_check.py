@@ -165,7 +165,11 @@ def test_a_report_fits_80_columns_and_shows_names_as_they_are():
     lines = [line.split() for line in text.splitlines()]
     assert all(len(line) <= 80 for line in text.splitlines())
     assert ["examples", "16", "15"] in lines
-    assert ["passes,", "8", "at", "a", "time", "2.50"] in lines
+    assert ["each", "is", "seen", "in", "training", "2.50", "times"] in lines
+    assert ["batch", "size", "8"] in lines
+    _, text = shown(replace(CLEAN, may_end_early=True))
+    assert "at most 2.50 times" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
     assert ["so", "[b]so[/b]", "5", "31.2%", "████████", "5", "33.3%", "█████████"] in lines
     assert text.endswith("Nothing to warn about.\n")
 

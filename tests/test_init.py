@@ -49,7 +49,8 @@ model:
   pooling: mean  # as MiniLM was trained; cls for most others
   max_length: 64  # tokens; about nineteen of twenty texts have at most 12
 train:
-  epochs: 10  # more if dev still improves at the end
+  epochs: 10  # at most; more if dev still improves at the end
+  patience: 3  # training ends after 3 epochs in a row without a higher score on dev; null: never early
   lr: 0.0001  # for a small encoder such as MiniLM; 2e-5 to 5e-5 for a larger one
 """
 TWO_TASKS_OF_PAIRS = """\
@@ -99,6 +100,20 @@ def test_the_recipe_of_one_task_is_this_text(mtbert: Mtbert):
     assert where == "done: the recipe is reviews.yaml; look at its guesses"
     assert last == "next: mtbert train reviews.yaml"
     assert "stars, dev: 12 of 12 examples (100.0%) repeat a train example" in done.out  # data check has run
+
+
+def test_ctrl_c_while_the_data_are_checked_names_the_command_that_checks_them(
+    mtbert: Mtbert, monkeypatch: pytest.MonkeyPatch
+):
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    reviews()
+    monkeypatch.setattr("mtbert.drafting.draft.check_data", stop)
+    done = mtbert("init", "reviews.csv", "reviews-dev.csv", "--yes")
+    said = "stopped. reviews.yaml is written, but its data are not checked. Check them with:"
+    assert (done.code, done.err) == (130, f"mtbert: {said} mtbert data check reviews.yaml\n")
+    assert Path("reviews.yaml").read_text() == ONE_TASK
 
 
 def test_the_recipe_of_several_tasks_has_a_table():
@@ -156,7 +171,7 @@ def test_files_of_other_names_are_tasks_of_their_own_and_rounds_follow_their_siz
         "moods": "moods.csv",
     }
     assert made["train"]["rounds"] == 10  # 10 times the one batch of topics; moods has 15
-    assert recipe("moods.csv")["train"] == {"epochs": 10, "lr": 1e-4}
+    assert recipe("moods.csv")["train"] == {"epochs": 10, "patience": 3, "lr": 1e-4}
 
 
 def test_two_columns_of_one_name_in_two_files_are_two_tasks():

@@ -104,17 +104,22 @@ def table(name: str, rows: int) -> TableGuess:
     return TableGuess(name, FileGroup(name, [seen], dev=[seen]), [task], [column], [], None, [], [])
 
 
+PATIENT = {"patience": 3}
+
+
 @pytest.mark.parametrize(
     ("sizes", "train"),
     [
-        ([1], {"epochs": 10}),
-        ([3_000], {"epochs": 7}),
+        ([1], {"epochs": 10, **PATIENT}),
+        ([3_000], {"epochs": 7, **PATIENT}),
+        ([4_000], {"epochs": 5, **PATIENT}),
+        ([5_000], {"epochs": 4}),  # patience could not end it earlier
         ([50_000], {"epochs": 1}),
         ([10**7], {"epochs": 1}),
-        ([40, 40], {"rounds": "max", "epochs": 10}),
-        ([160, 1600], {"rounds": "max", "epochs": 10}),
-        ([160, 1601], {"rounds": 100, "epochs": 10}),  # ten passes over the smaller table
-        ([16, 10**7], {"rounds": 10, "epochs": 10}),
+        ([40, 40], {"rounds": "max", "epochs": 10, **PATIENT}),
+        ([160, 1600], {"rounds": "max", "epochs": 10, **PATIENT}),
+        ([160, 1601], {"rounds": 100, "epochs": 10, **PATIENT}),  # ten passes over the smaller table
+        ([16, 10**7], {"rounds": 10, "epochs": 10, **PATIENT}),
         ([10**6, 10**7], {"rounds": "max", "epochs": 1}),
     ],
 )

@@ -55,7 +55,10 @@ def test_the_last_screen_shows_the_model_that_predicts_and_the_other_beside_it(e
     assert "dev: the model that predicts, best/, of step 2" in screen
     row = next(line for line in screen.splitlines() if "overall " in line and "│" in line)
     assert [cell.strip() for cell in row.split("│")[3:6:2]] == [f"{overall[2]:.4f}", f"{overall[8]:.4f}"]
-    assert "last/, step 8" in screen
+    assert "best/, of step 2; last/ is of step 8" in screen
+    assert "ends early" not in screen
+    ctrl_c = "Ctrl-C keeps the best model so far: you can evaluate or serve it, or go on with"
+    assert screen.count(f"{ctrl_c} mtbert train --resume {run}\n") == 1
 
 
 def test_the_returned_scores_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
@@ -72,7 +75,7 @@ def test_if_the_last_model_is_the_best_there_is_one_column(tmp_path: Path):
     settings = load_recipe(str(tmp_path / "toy.yaml"), ["train.epochs=1", "train.rounds=2"])
     screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
     assert "best/, of step 2" in screen
-    assert "last/, step" not in screen
+    assert "last/" not in screen
     assert "2 steps (joint), 1 epoch, on cpu with " in screen
 
 
@@ -111,6 +114,7 @@ def test_early_stopping_says_when_and_why(tmp_path: Path):
     toy_run.set_up(tmp_path)
     settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=2"])
     screen = printed(lambda console: start_run(settings, tmp_path / "run", console))
+    assert "ends early once 2 evaluations in a row brought no higher score (train.patience)\n" in screen
     assert "stopped early at step 6 of 8: the last 2 evaluations brought no higher score (train.patience: 2)" in screen
 
 
@@ -130,18 +134,25 @@ def test_after_an_early_stop_predict_and_evaluate_say_at_what_step_the_model_is(
     assert "stopped before" not in CliRunner().invoke(cli.app, ["evaluate", str(run / "last")]).stderr
 
 
-def test_the_report_says_that_a_run_stopped_even_if_its_last_line_is_an_evaluation(
+def test_the_report_of_a_stopped_run_says_first_that_it_was_stopped_and_how_to_go_on(
     ended: tuple[Path, str], tmp_path: Path
 ):
     run = tmp_path / "run"
     shutil.copytree(ended[0], run)
     text = (run / "recipe.yaml").read_text()
     (run / "recipe.yaml").write_text(text.replace("epochs: 4", "epochs: 7"))  # as if the run had stopped in the middle
-    said = re.escape(f"{run}: stopped at step 8 of 14. Go on with: mtbert train --resume {run}")
-    with pytest.raises(ValueError, match=said):
-        results.read_run(run)
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 9, "losses": {}}\n')  # it was stopped after its last evaluation
+    screen = printed(lambda console: commands.report_on(run, console), 500)
+    said = "The run was stopped after 4 of 7 epochs (step 8 of 14). run scores "
+    assert said in screen
+    assert screen.endswith(f"done: the report is {run / 'report.html'}\nnext: mtbert train --resume {run}\n")
+    page = (run / "report.html").read_text()
+    assert f'<p class="answer">{said}' in page
+    assert f"<ol><li>Go on with the run: mtbert train --resume {run}</li>" in page
+    assert "The newest model that was scored, the one after step 8, has overall " in page
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
-    with pytest.raises(ValueError, match=re.escape(f"{run}: stopped at step 2 of 14. Go on")):
+    with pytest.raises(ValueError, match=re.escape(f"{run}: stopped at step 2 of 14, before dev was scored")):
         results.read_run(run)
 
 
@@ -153,11 +164,8 @@ def test_a_run_that_ran_out_of_patience_has_ended(ended: tuple[Path, str], tmp_p
     for patience, over in ((3, True), (4, False)):
         changed = text.replace("epochs: 4", "epochs: 7").replace("patience: null", f"patience: {patience}")
         (run / "recipe.yaml").write_text(changed)
-        if over:
-            assert list(results.read_run(run).runs) == ["run"]
-        else:
-            with pytest.raises(ValueError, match="stopped at step 8 of 14"):
-                results.read_run(run)
+        stopped = results.read_run(run).stopped
+        assert (stopped is None) is over
 
 
 def test_screens_use_the_usual_name_of_a_model_that_a_kill_left_aside(ended: tuple[Path, str], tmp_path: Path):

@@ -12,7 +12,7 @@ import toy_run
 from rich.console import Console
 
 from mtbert import files
-from mtbert.display import Display
+from mtbert.display import MARKS, Display
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 from mtbert.training.best import standing
@@ -24,6 +24,7 @@ from mtbert.training.snapshot import restore, snapshot
 folder = toy_run.shared_folder
 
 SILENT = Console(quiet=True)
+BEST, EQUAL, KEPT = "best so far", "equal to the best so far", "equal to the best so far, and kept in its place"
 
 
 class Watched:
@@ -47,6 +48,8 @@ class Watched:
             "mtbert.training.run.standing", lambda _, __: (scores[self.run.done - 1], falling[self.run.done - 1])
         )
         patch.setattr(files, "write_folder", self._write)
+        self.marks: list[str] = []  # what was said about each evaluation
+        patch.setattr(Display, "evaluated", lambda *_, best, tied: self.marks.extend(MARKS[best, tied] or [""]))
         patch.setattr("mtbert.training.fit.signals", self._signals)
         self.stop_at: int | None = None
         self.run = self._new()
@@ -115,11 +118,24 @@ def test_the_best_evaluation_and_patience_do_not_depend_on_where_a_run_was_stopp
     assert found.run.done == last
 
 
+@pytest.mark.parametrize(
+    ("scores", "sure", "said"),
+    [
+        ([0.1, 0.3, 0.2, 0.3], [-1, -3, 0, -4], [BEST, BEST, "", EQUAL]),
+        ([0.5, 0.5, 0.5, 0.5], [-3, -2, -4, -2], [BEST, KEPT, EQUAL, KEPT]),
+    ],
+)
+def test_each_evaluation_is_called_what_it_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], sure: list[float], said: list[str]
+):
+    assert Watched(folder, monkeypatch, scores, None, sure).fit().marks == said
+
+
 TIES = [
     # scores, sure, patience, the steps at which best/ is written, the number of the last step
     ([0.5, 0.5, 0.5, 0.5], [-3, -2, -4, -1], None, [1, 2, 4], 4),  # surer answers win
     ([0.5, 0.5, 0.5, 0.5], [0, 0, 0, 0], None, [1, 2, 3, 4], 4),  # of equally sure ones the later
-    ([0.5, 0.5, 0.5, 0.5], [-3, -2, -1, 0], 2, [1, 2, 3], 3),  # and yet a plateau ends the run
+    ([1.0, 1.0, 1.0, 1.0], [-3, -2, -1, 0], 2, [1, 2, 3], 3),  # and yet a plateau ends the run
     ([0.4, 0.5, 0.5, 0.6], [-1, -3, -2, -9], None, [1, 2, 3, 4], 4),  # a higher score wins, however sure
     ([0.5, 0.4, 0.5, 0.5], [-2, 0, -3, -2], 9, [1, 4], 4),
 ]

@@ -100,7 +100,11 @@ def test_only_one_command_writes_the_report_of_a_run_and_none_while_it_is_traine
     train(folder, tmp_path / "run", "--no-report")
     with (
         locks.alone(tmp_path / "run", "train"),
-        pytest.raises(ValueError, match="run: another mtbert train or report is at work there"),
+        pytest.raises(
+            ValueError,
+            match=r"run: another mtbert train or report is at work there\. "
+            rf"Its report can be written when that has ended\. Meanwhile: mtbert watch {tmp_path / 'run'}$",
+        ),
     ):
         report_on(tmp_path / "run", Console(quiet=True))
     written = []

@@ -51,13 +51,53 @@ def test_overall_is_computed_from_each_tasks_chosen_metric():
     assert table[-1] == ["overall", "", "0.6062", "0.3125", ""]
 
 
-def test_one_task_has_no_overall_and_a_collapse_is_marked():
+def below(table: Table, width: int = 120) -> list[str]:
+    """Returns the lines below a printed table."""
+    file = io.StringIO()
+    Console(width=width, file=file).print(table)
+    return [line.rstrip() for line in file.getvalue().partition("┘\n")[2].splitlines()]
+
+
+def test_one_task_has_no_overall_and_a_collapse_is_said_below():
     settings = load_recipe("demo")
     one = {"sst": Evaluation({"accuracy": 0.25, "macro_f1": 0.125}, {"accuracy": 0.25, "macro_f1": 0.125}, True, 7)}
-    assert lines(score_table(settings, one, "dev"))[1:] == [
-        ["sst", "accuracy", "0.2500", "0.2500", "7", "collapsed"],
-        ["", "macro_f1", "0.1250", "0.1250", "", ""],
-    ]
+    table = score_table(settings, one, "dev")
+    assert lines(table)[1:] == [["sst", "accuracy", "0.2500", "0.2500", "7"], ["", "macro_f1", "0.1250", "0.1250", ""]]
+    assert " ".join(below(table)) == (
+        "sst has collapsed: nearly all of its answers are the same. What that means: mtbert docs scores"
+    )
+    assert below(table)[-1] == "What that means: mtbert docs scores"
+
+
+def test_a_score_below_the_constants_is_said_below_the_table():
+    fine, worse = (
+        Evaluation({"accuracy": score, "macro_f1": 0.5}, {"accuracy": 0.7, "macro_f1": 0.4}, False, 30)
+        for score in (0.8, 0.3667)
+    )
+    settings = load_recipe("demo")
+    assert " ".join(below(score_table(settings, {"sst": fine, "quora": worse}, "dev"))) == (
+        "quora is below the constant: always giving the same answer has a better accuracy. "
+        "What that means: mtbert docs scores"
+    )
+    assert below(score_table(settings, {"sst": fine}, "dev")) == []
+
+
+def test_the_widest_table_of_scores_fits_80_columns_and_cuts_no_number_or_name():
+    names = ["accuracy", "average_precision", "exact_match"]
+    one = Evaluation(dict.fromkeys(names, 0.25), dict.fromkeys(names, 0.5), False, 1_234_567)
+    long = "a-task-with-a-long-name-of-the-user"
+    settings = load_recipe("demo")
+    settings = settings.model_copy(update={"tasks": {long: settings.tasks["quora"], "sst": settings.tasks["sst"]}})
+    table = score_table(settings, {long: one, "sst": one}, "dev", ("last/", {long: one, "sst": one}))
+    file = io.StringIO()
+    Console(width=80, file=file).print(table)
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+    assert text.count("1234567") == 2
+    assert text.count("average_precision") == 2
+    cells = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
+    assert "".join(cells) == f"{long}sstoverall"
 
 
 def test_a_profile_shows_the_share_of_the_machines_rate_that_the_encoders_products_reach(

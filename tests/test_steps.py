@@ -106,6 +106,14 @@ def test_passes_count_every_batch_over_the_rows_of_its_task():
     assert passes == {"sst": 1.0, "quora": 1.0, "sts": 2.0}
 
 
+@pytest.mark.parametrize(("patience", "every", "may"), [(None, "epoch", False), (1, 10, True), (3, 10, False)])
+def test_patience_may_end_a_run_early_if_evaluations_are_left_then(patience: int | None, every: int | str, may: bool):
+    settings = load_recipe("base")
+    train = settings.train.model_copy(update={"rounds": 10, "epochs": 4, "patience": patience, "evaluate_every": every})
+    settings = settings.model_copy(update={"train": train})
+    assert RoundPlan.of(settings, {"sst": 160, "quora": 320, "sts": 80}).may_end_early(settings) is may
+
+
 def test_as_many_rows_are_drawn_as_the_plan_says(folder: Path):
     run = run_of(folder, rounds=12, epochs=2)
     drawn = dict.fromkeys(run.data, 0)

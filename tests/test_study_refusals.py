@@ -66,12 +66,15 @@ def test_impossible_answers_are_refused(ended: Path, tmp_path: Path, spoil: Call
         commands.report_on(out, SILENT)
 
 
-def test_a_run_that_was_stopped_has_no_report_yet(ended: Path, tmp_path: Path):
+def test_a_run_that_was_stopped_before_dev_was_scored_has_no_report_yet(ended: Path, tmp_path: Path):
     run = tmp_path / "run"
     shutil.copytree(ended / "out/cells/sum-0/run", run)
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")
-    with pytest.raises(ValueError, match=rf"stopped at step 3 of \d+\. Go on with: mtbert train --resume {run}"):
+    said = (
+        rf"stopped at step 3 of \d+, before dev was scored for the first time\. Go on with: mtbert train --resume {run}"
+    )
+    with pytest.raises(ValueError, match=said):
         commands.report_on(run, SILENT)
 
 

@@ -70,6 +70,9 @@ def test_a_run_that_goes_on_says_how_much_is_left(run: Path):
     assert not watched.ended
     later = run_lines(watched, 100, BARS, now + 185)[1]
     assert later.endswith("about 0:18 left, no new line for 3:05: stopped, or busy with dev")
+    train = watched.recipe.train.model_copy(update={"patience": 9})
+    watched.recipe = watched.recipe.model_copy(update={"train": train})
+    assert run_lines(watched, 100, BARS, now)[1] == "step 4 of 10 (40%), at most about 0:18 left"
 
 
 def test_a_pause_does_not_count_as_time_of_steps(run: Path):

@@ -1,7 +1,7 @@
 """The display of a run's progress: two lines that are updated in place (terminal or notebook), or plain lines."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Self
 
@@ -15,6 +15,12 @@ from mtbert.scoring import Evaluation
 
 SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
 SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
+MARKS = {  # of an evaluation, by whether it is the best so far, and whether its score was reached before
+    (True, False): ["best so far"],
+    (True, True): ["equal to the best so far, and kept in its place"],
+    (False, True): ["equal to the best so far"],
+    (False, False): [],
+}
 FORWARD = 1 / 3  # time of scoring a token, as a share of training on it; assumed until it has been measured
 
 
@@ -30,7 +36,8 @@ class Display:
         self.warm = False  # whether this process has made a step
         self.trained = self.tokens = 0  # steps and tokens after the first step of this process
         self.training = 0.0  # seconds of these steps
-        self.evaluations: Sequence[int] = ()  # the steps after which dev is scored
+        self.evaluations: frozenset[int] = frozenset()  # the steps after which dev is scored
+        self.may_end_early = False
         self.dev_tokens = self.dev = self.scored = 0  # tokens and rows of dev, and the rows scored so far
         self.scoring: float | None = None  # the time at which the current scoring of dev began; None between scorings
         self.last_scoring: float | None = None  # seconds of the last scoring, and of saving after it
@@ -46,7 +53,15 @@ class Display:
         self.bar.stop()
 
     def begin(
-        self, steps: int, done: int, *, epochs: int, evaluations: Sequence[int], dev: int, dev_tokens: int
+        self,
+        steps: int,
+        done: int,
+        *,
+        epochs: int,
+        evaluations: Collection[int],
+        dev: int,
+        dev_tokens: int,
+        may_end_early: bool,
     ) -> None:
         """Starts to show a run. If the run is resumed, some of its steps have already been made.
 
@@ -54,12 +69,15 @@ class Display:
             steps: The number of optimizer steps in the whole run.
             done: The number of steps that have already been made.
             epochs: The number of epochs in the whole run.
-            evaluations: After which steps dev is scored, for example ``[100, 200]``.
+            evaluations: After which steps dev is scored, for example ``{100, 200}``.
             dev: The number of dev rows that are scored each time. A row that several tasks share counts once.
             dev_tokens: The number of tokens in the dev rows.
+            may_end_early: Whether the run may end before its last step (``train.patience``). The time left is then
+                shown as ``at most``.
         """
         self.steps, self.done, self.epochs = steps, done, epochs
-        self.evaluations, self.dev, self.dev_tokens = evaluations, dev, dev_tokens
+        self.evaluations, self.dev, self.dev_tokens = frozenset(evaluations), dev, dev_tokens
+        self.may_end_early = may_end_early
         self.now = time.monotonic()
 
     def warn(self, line: str) -> None:
@@ -80,6 +98,8 @@ class Display:
         }
         self.epoch, self.done, self.conflicting, self.just_scored = epoch, step, conflicting, False
         before, self.now = self.now, time.monotonic()
+        if step in self.evaluations:
+            self.evaluating()
         if not self.warm:  # not timed: the first step reserves memory and compiles kernels
             self.warm = True
             return
@@ -106,18 +126,21 @@ class Display:
         aggregates: Mapping[str, float],
         *,
         best: bool,
+        tied: bool,
     ) -> None:
-        """Prints the scores on dev, with a mark if they are the best so far."""
+        """Prints the scores on dev.
+
+        A mark says whether they are the best so far (``best``), and whether the score that decides this has been
+        reached before (``tied``).
+        """
         self.now = time.monotonic()
         if self.scoring is not None:
             self.last_scoring = self.now - self.scoring
             self.scoring = None
             self.just_scored = True
         parts = [f"{name} {s.metrics[recipe.tasks[name].metric]:.4f}" for name, s in scores.items()]
-        mark = "  best so far" if best else ""
-        self.console.print(
-            f"step {step}  dev: {'  '.join(parts)}  overall {aggregates['overall']:.4f}{mark}", soft_wrap=True
-        )
+        parts.append(f"overall {aggregates['overall']:.4f}")
+        self.console.print("  ".join([f"step {step}  dev: {parts[0]}", *parts[1:], *MARKS[best, tied]]), soft_wrap=True)
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -136,43 +159,51 @@ class Display:
         """The estimated time left in seconds, for training and for scoring dev; None until two steps have been made."""
         if not self.trained:
             return None
-        scoring = self.last_scoring
-        if scoring is None:
-            scoring = FORWARD * self.dev_tokens * self.training / max(self.tokens, 1)
+        scoring = self._seconds_of_scoring or 0.0
         left = self.training / self.trained * (self.steps - self.done)
         left += scoring * sum(step > self.done for step in self.evaluations)
-        if self.scoring is not None:
-            left += scoring * (1 - self.scored / max(self.dev, 1))
-        return left
+        return left + (self.scoring_left or 0.0)
+
+    @property
+    def scoring_left(self) -> float | None:
+        """The estimated time left in seconds for the current scoring of dev; None if it is not known."""
+        if self.scoring is None or (seconds := self._seconds_of_scoring) is None:
+            return None
+        return seconds * (1 - self.scored / max(self.dev, 1))
+
+    @property
+    def _seconds_of_scoring(self) -> float | None:
+        """The estimated seconds of one scoring of dev; None until one has been timed or two steps have been made."""
+        if self.last_scoring is not None or not self.trained:
+            return self.last_scoring
+        return FORWARD * self.dev_tokens * self.training / max(self.tokens, 1)
 
     def _line(self) -> str:
+        run = self._left_of_run()
         if self.scoring is not None:
-            line = f"scoring dev  {self.scored:,}/{self.dev:,} rows"
-        elif self.is_saving:
-            line = f"saving  step {self.done}/{self.steps}"
-        else:
-            line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
-            line += f"{_conflict(self.conflicting)}  {self._rate():,.0f} tokens/s"
-        return f"{line}  {clock(self.left)} left"
+            own = f"{self.scored:,}/{self.dev:,} rows  {clock(self.scoring_left)} left"
+            return f"scoring dev  {own}  (whole run: {run})"
+        if self.is_saving:
+            return f"saving  step {self.done}/{self.steps}  {run}"
+        line = f"epoch {self.epoch}  step {self.done}/{self.steps}  {losses_line(self.losses)}"
+        return f"{line}{_conflict(self.conflicting)}  {self._rate()}  {run}"
 
-    def _rate(self) -> float:
-        return self.tokens / max(self.training, 1e-9)
+    def _left_of_run(self) -> str:
+        return f"{'at most ' if self.may_end_early else ''}{clock(self.left)} left"
+
+    def _rate(self) -> str:
+        return f"{self.tokens / max(self.training, 1e-9):,.0f} tokens/s"
 
     def _frame(self) -> Group:
         """Returns two lines that show the progress of the run, and its losses. Neither is wider than the terminal."""
-        width = self.console.width
-        left = f"{clock(self.left)} left"
+        width, run = self.console.width, self._left_of_run()
         if self.scoring is not None:
-            first, done, total = "scoring dev", self.scored, self.dev
-            count = f"{self.scored:,}/{self.dev:,}"
+            own = [f"{self.scored:,}/{self.dev:,} rows", f"{clock(self.scoring_left)} left"]
+            line = bar_line("scoring dev", self.scored, self.dev, own, width, last=f"whole run: {run}")
         else:
-            first, done, total, count = (
-                "saving" if self.is_saving else f"epoch {self.epoch}/{self.epochs}",
-                self.done,
-                self.steps,
-                f"{self.done}/{self.steps}",
-            )
-        line = bar_line(first, done, total, [count, left], width, last=f"{self._rate():,.0f} tokens/s")
+            first = "saving" if self.is_saving else f"epoch {self.epoch}/{self.epochs}"
+            cells = [f"step {self.done}/{self.steps}", run]
+            line = bar_line(first, self.done, self.steps, cells, width, last=self._rate())
         conflict = _conflict(self.conflicting)
         return Group(line, Text(losses_line(self.losses, width - len(conflict)) + conflict, no_wrap=True))
 

@@ -71,7 +71,14 @@ class Held:
 
 
 @contextmanager
-def alone(folder: Path, command: str, *, wait: bool = False, lasting: bool = True) -> Iterator[Held]:
+def alone(
+    folder: Path,
+    command: str,
+    *,
+    wait: bool = False,
+    lasting: bool = True,
+    repair: str = "Wait for it, or give another folder.",
+) -> Iterator[Held]:
     """Locks ``folder`` during a ``with`` block, so that no other mtbert process works in it at the same time.
 
     Creates the folder if it does not exist, and repairs it if a process was killed while replacing it.
@@ -81,6 +88,7 @@ def alone(folder: Path, command: str, *, wait: bool = False, lasting: bool = Tru
         command: The name of the running mtbert command, for the error message.
         lasting: Whether the lock file may stay in the folder, unlocked, for later commands.
         wait: Whether to wait until the other process has finished, instead of raising an error.
+        repair: What the user can do if another process is at work there: the end of the error message.
 
     Raises:
         ValueError: If another process is at work in the folder.
@@ -92,7 +100,7 @@ def alone(folder: Path, command: str, *, wait: bool = False, lasting: bool = Tru
     except BlockingIOError:
         taken = None
     if taken is None:
-        raise ValueError(f"{folder}: another mtbert {command} is at work there. Wait for it, or give another folder.")
+        raise ValueError(f"{folder}: another mtbert {command} is at work there. {repair}")
     held = Held(place, taken, made, lasting=lasting)
     try:
         files.settle(place)

@@ -32,9 +32,9 @@ class LiveBar:
     """Shows on ``console`` how far some work has got, between :meth:`start` and :meth:`stop`.
 
     On a terminal or in a notebook, the bar shows the result of ``frame``, and disappears at the end. Any other output,
-    such as a file, gets the result of ``line`` now and then. A quiet console gets nothing. A thread calls these two
-    functions, so the bar stays true while the work is in one long call. With ``after``, the bar appears only if the
-    work takes more than this number of seconds.
+    such as a file, gets the result of ``line`` now and then, but never the same line twice in a row. A quiet console
+    gets nothing. A thread calls these two functions, so the bar stays true while the work is in one long call. With
+    ``after``, the bar appears only if the work takes more than this number of seconds.
     """
 
     def __init__(
@@ -46,6 +46,7 @@ class LiveBar:
         self.live: Live | None = None
         self.output: Any = None  # the output area of the notebook
         self.next = math.inf  # time of the next frame or line
+        self.last_line = ""
         self.said_stopping = False
         self.lock = threading.Lock()  # held while something is drawn
         self.stopped = threading.Event()
@@ -100,9 +101,9 @@ class LiveBar:
             elif self.in_notebook:
                 self.next = now + SECONDS_BETWEEN_FRAMES
                 self._draw(self._text())
-            else:
-                self.next = now + SECONDS_BETWEEN_LINES
-                self.console.print(self.line(), soft_wrap=True)
+            elif (line := self.line()) != self.last_line:
+                self.last_line, self.next = line, now + SECONDS_BETWEEN_LINES
+                self.console.print(line, soft_wrap=True)
 
     def _go_live(self) -> None:
         # Standard output may be a file of answers, while the bar is on standard error.

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
-from mtbert.messages import warn
+from mtbert.messages import command_line, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
@@ -67,11 +68,16 @@ class Scores(Mapping[str, Mapping[str, float]]):
         return console
 
 
-def _remark(metric: str, score: Evaluation) -> str:
-    """Returns a remark on a doubtful score, such as ``collapsed``, or an empty string if there is no doubt."""
-    if score.collapsed:
-        return "collapsed"
-    return "below constant" if score.metrics[metric] < score.baseline[metric] else ""
+def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:
+    """Returns a line for each task whose answers are nearly constant, or worse than the best constant answer."""
+    found = []
+    for name, score in scores.items():
+        metric = recipe.tasks[name].metric
+        if score.collapsed:
+            found.append(f"{name} has collapsed: nearly all of its answers are the same.")
+        elif score.metrics[metric] < score.baseline[metric]:
+            found.append(f"{name} is below the constant: always giving the same answer has a better {metric}.")
+    return found
 
 
 def score_table(
@@ -82,20 +88,21 @@ def score_table(
 ) -> Table:
     """Returns a table that shows the scores of each task beside those of the best constant answer.
 
+    It fits into 80 columns. Lines below the table name the tasks whose scores are doubtful.
+
     Args:
         recipe: The recipe of the run.
         scores: The evaluation of each task.
         title: The title of the table: which model was scored, and on what data.
-        other: The name and the evaluations of another model, which get a column of their own.
+        other: A short name for another model, and its evaluations. They get a column of their own.
     """
-    table = Table("task", Column("metric", no_wrap=True), title=title)
+    table = Table(Column("task", overflow="fold"), Column("metric", no_wrap=True), title=title)
     beside = [] if other is None else [other[1]]
     for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
-        table.add_column(heading, justify="right")
-    remarks = {name: _remark(recipe.tasks[name].metric, score) for name, score in scores.items()}
-    doubt = any(remarks.values())
-    if doubt:
-        table.add_column("")
+        table.add_column(heading, justify="right", no_wrap=True)
+    if doubts := _doubts(recipe, scores):
+        lines = [*doubts, f"What that means: {command_line('docs', 'scores')}"]
+        table.caption, table.caption_justify = Text("\n".join(lines), style="yellow"), "left"
     for name, score in scores.items():
         chosen = recipe.tasks[name].metric
         for metric, value in score.metrics.items():
@@ -107,7 +114,6 @@ def score_table(
                 f"{score.baseline[metric]:.4f}",
                 *(f"{found[name].metrics[metric]:.4f}" for found in beside),
                 str(score.examples) if first else "",
-                *([remarks[name] if first else ""] if doubt else []),
                 style=None if first else "dim",
             )
     if len(scores) == 1:
@@ -123,7 +129,6 @@ def score_table(
         f"{constant:.4f}",
         *(f"{value:.4f}" for value in others),
         "",
-        *([""] if doubt else []),
         style="bold",
     )
     return table

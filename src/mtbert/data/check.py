@@ -89,7 +89,7 @@ def render(figures: Figures, max_length: int) -> RenderableType:
     if data.held_out:
         sizes.add_row("held out of train", f"{data.held_out:,}", "")
     if data.table is None:
-        sizes.add_row(f"passes, {data.batch_size} at a time", f"{data.passes:.2f}", "")
+        _add_plan(sizes, data)
     for i, name in enumerate(("tokens before cut, median", "        90%", "        99%", "        longest")):
         sizes.add_row(name, f"{train.tokens[i]:,}", f"{dev.tokens[i]:,}")
     sizes.add_row(f"cut to {max_length} tokens", _share(train.cut, train.size), _share(dev.cut, dev.size))
@@ -113,7 +113,7 @@ def render_table(table: TableData, tasks: Sequence[TaskData]) -> RenderableType:
     train, dev = len(table.train[0]), len(table.dev[0])
     sizes = _sizes()
     sizes.add_row("rows", f"{train:,}", f"{dev:,}")
-    sizes.add_row(f"passes, {tasks[0].batch_size} at a time", f"{tasks[0].passes:.2f}", "")
+    _add_plan(sizes, tasks[0])
     for data in tasks:
         sizes.add_row(
             Text(f"with {data.task.name}", overflow="fold"), _share(len(data.train), train), _share(len(data.dev), dev)
@@ -144,6 +144,13 @@ def _sizes() -> Table:
     for split in ("train", "dev"):
         sizes.add_column(split, justify="right", min_width=16)
     return sizes
+
+
+def _add_plan(sizes: Table, data: TaskData) -> None:
+    """Adds two rows to ``sizes``: how often a run sees each train example, and how many examples are in a batch."""
+    most = "at most " if data.may_end_early else ""
+    sizes.add_row("each is seen in training", f"{most}{data.passes:.2f} times", "")
+    sizes.add_row("batch size", f"{data.batch_size:,}", "")
 
 
 def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:

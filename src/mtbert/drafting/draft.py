@@ -16,6 +16,7 @@ from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
 from mtbert.messages import command_line, count, few, tell_end, warn
 from mtbert.recipe.files import load_recipe
 from mtbert.training.assemble import check_data
+from mtbert.training.signals import Stopped
 
 RESERVED = ("overall", "mean")  # no task has these names
 MOST_NAMED = 3  # most tables that the name of a recipe names
@@ -32,6 +33,7 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
 
     Raises:
         FileNotFoundError, ValueError: If the files cannot be read or hold nothing to train on, or if the recipe exists.
+        Stopped: If Ctrl-C is pressed after the recipe was written.
     """
     if out is not None:
         _check_new(out)
@@ -52,11 +54,13 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
     files.write_new(out, recipe_text(tables, out))
     name = readable(str(out))
     console.print(f"wrote {name}", soft_wrap=True)
+    again = command_line("data", "check", out)
     try:
         check_data(load_recipe(str(out)), console)
     except ValueError as error:
-        again = command_line("data", "check", out)
         raise ValueError(f"{error} {name} is written; mend the data or the recipe, then: {again}") from None
+    except KeyboardInterrupt:
+        raise Stopped(f"stopped. {name} is written, but its data are not checked. Check them with: {again}") from None
     tell_end(console, f"the recipe is {name}; look at its guesses", command_line("train", out))
     return out
 

@@ -20,6 +20,7 @@ from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
 SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores
 MOST_EPOCHS = 10
+PATIENCE = 3  # evaluations
 DEV_FRACTION = 0.1  # of train, as recipes have it by default
 SMALL_BATCH, LARGE_BATCH, MANY = 16, 32, 5_000  # from MANY rows on, a batch has LARGE_BATCH rows
 CUTS = (64, 128, 256)  # tokens that a text is cut to
@@ -208,5 +209,9 @@ def _train(tables: Sequence[TableGuess]) -> Iterator[Setting]:
             )
             most = min(most, FAR * min(table.rows for table in tables))
     epochs = max(1, min(MOST_EPOCHS, round(SEEN / most)))
-    yield Setting("epochs", epochs, "more if dev still improves at the end")
+    patient = epochs > PATIENCE + 1  # otherwise patience would change nothing
+    yield Setting("epochs", epochs, "at most; " * patient + "more if dev still improves at the end")
+    if patient:
+        why = f"training ends after {PATIENCE} epochs in a row without a higher score on dev; null: never early"
+        yield Setting("patience", PATIENCE, why)
     yield Setting("lr", 1e-4, "for a small encoder such as MiniLM; 2e-5 to 5e-5 for a larger one")

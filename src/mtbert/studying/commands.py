@@ -211,7 +211,9 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     single = (path / RECIPE_FILE).is_file()
     if not single:
         results.read_outline(path)  # before a lock is put into a folder of something else
-    with locks.alone(path, "train or report", wait=not single):  # in a study's folder, commands only work for moments
+    repair = f"Its report can be written when that has ended. Meanwhile: {command_line('watch', path)}"
+    # In a study's folder, commands only work for moments.
+    with locks.alone(path, "train or report", wait=not single, repair=repair):
         found = results.read_run(path) if single else results.read_study(path)
         if not found.runs:
             raise ValueError(
@@ -252,4 +254,4 @@ def _write(found: Results, out: Path, console: Console) -> None:
     for table in made.tables:
         console.print(table.printed())
     console.print(made.conclusion.headline, soft_wrap=True)
-    tell_end(console, f"the report is {page}")
+    tell_end(console, f"the report is {page}", *([] if found.stopped is None else [found.stopped.again]))

@@ -306,7 +306,7 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     steps = _collapses(summary)
     if doubtful and not steps:
         steps.append(f"Check the labels of {few(doubtful)} (mtbert data check), or train longer.")
-    steps += [*_still_rising(first), *_errors_to_read(errors, row)]
+    steps += [*_go_on(results, first), *_errors_to_read(errors, row)]
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
     return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))
@@ -318,25 +318,28 @@ def _lower_end(score: ScoreEstimate) -> float:
 
 
 def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -> str:
-    """Returns two sentences: how good the recipe ``row`` is by ``score``, and how good the best constant answer is."""
+    """Returns sentences: when a run was stopped, how good ``row`` is by ``score``, how good the best constant is."""
     scores, constant = summary.rows[row].scores, summary.baseline[score]
     found = scores[score]
+    who = row if results.stopped is None else f"{results.stopped.sentence} {row}"
     over = "" if found.seeds == 1 else f" (the mean over {count(found.seeds, 'seed')})"
     if found.trials is not None:
         return (
-            f"{row} answers {found.mean:.1%} of the {count(found.trials, 'dev example')} of {score} correctly{over}. "
+            f"{who} answers {found.mean:.1%} of the {count(found.trials, 'dev example')} of {score} correctly{over}. "
             f"Always giving the same answer would be right for {constant:.1%}."
         )
     dev = results.dev.get(score)
     where = f", on average over {count(len(scores) - 1, 'task')}" if dev is None else f" of {score}, by {dev.metric}"
     return (
-        f"{row} scores {found.mean:.3f} out of 1 on the dev examples{where}{over}. "
+        f"{who} scores {found.mean:.3f} out of 1 on the dev examples{where}{over}. "
         f"Always giving the same answer would score {constant:.3f}."
     )
 
 
-def _still_rising(run: EndedRun) -> list[str]:
-    """Returns advice to train longer if the last evaluation of the run is its best one, and there was more than one."""
+def _go_on(results: Results, run: EndedRun) -> list[str]:
+    """Returns advice to train longer if the run was stopped, or if the last of several evaluations is the best one."""
+    if results.stopped is not None:
+        return [f"Go on with the run: {results.stopped.again}"]
     scored = [line["step"] for line in run.steps if "evaluation" in line]
     if len(scored) < 2 or run.step != scored[-1]:
         return []

@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,6 @@ from mtbert import environment, files, json_files, metrics, splits
 from mtbert.answers import AnyLabels, Metric
 from mtbert.batch import Examples
 from mtbert.environment import RunRecord
-from mtbert.messages import command_line
 from mtbert.ragged import Ragged
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe, load_run_recipe
 from mtbert.recipe.settings import Recipe
@@ -29,9 +28,9 @@ from mtbert.storage.predictions import Predicted, load_predictions
 from mtbert.studying.plan import Plan
 from mtbert.studying.runs import EndRecord, RunPlace, run_place
 from mtbert.studying.settings import Printed
+from mtbert.studying.stopped import StoppedRun, stopped_run
 from mtbert.task import Task
 from mtbert.training import history
-from mtbert.training.rounds import RoundPlan
 from mtbert.training.timings import TIMINGS, read_timings, total_seconds
 
 OUTLINE_FILE = "study.json"
@@ -106,17 +105,18 @@ class EndedRun:
         last = history.last(self.steps)
         if last is None or self.step in (None, last["step"]):
             return None
-        select = self.recipe.train.select
-        return (
-            f"The newest model, last/ after step {last['step']}, has {select} {history.selected(last, self.recipe):.4f}"
-        )
+        scored_last = last["step"] == self.steps[-1]["step"]  # otherwise the run was stopped after it
+        newest = "newest model, last/" if scored_last else "newest model that was scored, the one"
+        select, score = self.recipe.train.select, history.selected(last, self.recipe)
+        return f"The {newest} after step {last['step']}, has {select} {score:.4f}"
 
 
 @dataclass(frozen=True)
 class Results:
     """The runs of a study that have ended, and the dev data on which they are scored.
 
-    A single run of ``mtbert train`` is treated as a study with one recipe and one seed.
+    A single run of ``mtbert train`` is treated as a study with one recipe and one seed. It may also have been stopped
+    after it got its first scores; ``stopped`` then says when.
     """
 
     outline: Outline
@@ -124,6 +124,7 @@ class Results:
     runs: Mapping[str, Mapping[int, EndedRun]]  # by row and seed; only rows with a run that has ended
     missing: Sequence[str]  # names of the runs that have not ended
     warnings: Sequence[str]
+    stopped: StoppedRun | None = None
 
     @property
     def complete(self) -> bool:
@@ -193,12 +194,15 @@ def read_run(run: Path) -> Results:
     """Returns the results of a single run, as a study with one recipe and one seed.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder holds no run, or the run has not ended.
+        FileNotFoundError, ValueError: If the folder holds no run, or the run was stopped before its first evaluation.
     """
     steps = history.read_log(run / history.METRICS)
-    if not steps or "evaluation" not in steps[-1]:
-        recipe = load_run_recipe(run / RECIPE_FILE)
-        raise _stopped(run, steps[-1]["step"] if steps else 0, _planned(recipe, {}))
+    if history.last(steps) is None:
+        stopped = stopped_run(run, load_run_recipe(run / RECIPE_FILE), steps[-1]["step"] if steps else 0, {})
+        raise ValueError(
+            f"{run}: stopped at step {stopped.done} of {stopped.steps}, before dev was scored for the first time. "
+            f"Go on with: {stopped.again}"
+        )
     name = run.resolve().name
     result = _read(run, name, total_seconds(read_timings(run / TIMINGS)), steps)
     outline = Outline(
@@ -208,31 +212,11 @@ def read_run(run: Path) -> Results:
     last = files.find_folder(run / "last")
     if last is not None:  # a study drops it when the run has ended
         values = json_files.read_settings(last / run_state.VALUES, run_state.Values, run_state.STATE_REPAIR)
-        planned, patience = _planned(result.recipe, found.dev), result.recipe.train.patience
-        if values.done < planned and (patience is None or values.stale < patience):
-            raise _stopped(run, values.done, planned)
+        sizes = {name: dev.train for name, dev in found.dev.items() if name not in result.recipe.tables}
+        stopped, patience = stopped_run(run, result.recipe, values.done, sizes), result.recipe.train.patience
+        if values.done < stopped.steps and (patience is None or values.stale < patience):
+            return replace(found, stopped=stopped)
     return found
-
-
-def _planned(recipe: Recipe, dev: Mapping[str, DevData]) -> int:
-    """Returns the number of optimizer steps in a complete run of ``recipe``.
-
-    This number depends on how many train rows each table has. ``dev`` holds the number of train rows for tables that
-    belong to a single task. Any other table is read, and its train rows are counted.
-    """
-    sizes = {
-        table: dev[table].train
-        if table in dev and table not in recipe.tables
-        else len(splits.split_table(recipe, table).train)
-        for table in recipe.tasks_by_table()
-    }
-    return RoundPlan.of(recipe, sizes).steps
-
-
-def _stopped(run: Path, done: int, planned: int) -> ValueError:
-    return ValueError(
-        f"{run}: stopped at step {done} of {planned}. Go on with: {command_line('train', '--resume', run)}"
-    )
 
 
 def _seconds(one: RunPlace) -> float:

@@ -215,7 +215,8 @@ def _state(run: WatchedRun, now: float) -> str:
     if run.ended:
         return "ended"
     quiet = now - run.written
-    left = f"about {clock(run.left)} left" if run.left is not None else "time left unknown"
+    most = "at most " if run.recipe.train.patience is not None else ""
+    left = f"{most}about {clock(run.left)} left" if run.left is not None else "time left unknown"
     return left if quiet < QUIET else f"{left}, no new line for {clock(quiet)}: stopped, or busy with dev"
 
 

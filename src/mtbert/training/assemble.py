@@ -99,7 +99,7 @@ def _check(recipe: Recipe, console: Console) -> list[str]:
     """Prints a report on the data of ``recipe`` and returns its warnings."""
     made = assemble(recipe)
     tell(console, made.notes)
-    passes = made.run().plan.passes
+    plan = made.run().plan
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
     tables = {
         d.table.name: TableData(d.table.name, d.table.train, d.table.dev, d.table.warnings, _apart(recipe, name, d))
@@ -119,7 +119,8 @@ def _check(recipe: Recipe, console: Console) -> list[str]:
         batch_size = recipe.tasks[name].batch_size
         held_out = 0 if d.held_out is None else len(d.held_out)
         apart = _apart(recipe, name, d)
-        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes[name], tokens, read, table, held_out, apart))
+        passes, early = plan.passes[name], plan.may_end_early(recipe)
+        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes, tokens, read, table, held_out, apart, early))
     return report_on_data(tasks, longest, console)
 
 

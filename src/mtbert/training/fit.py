@@ -1,5 +1,6 @@
 """The training loop of a run: steps, evaluations and checkpoints, until the run ends."""
 
+import math
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext, suppress
@@ -102,9 +103,10 @@ def fit(
             run.plan.steps,
             run.done,
             epochs=len(run.plan.rounds),
-            evaluations=sorted(evaluations),
+            evaluations=evaluations,
             dev=dev,
             dev_tokens=dev_tokens,
+            may_end_early=run.plan.may_end_early(run.recipe),
         )
 
         def tick(rows: int) -> None:
@@ -126,7 +128,7 @@ def fit(
                         for name in ("overall", "mean")
                     }
                     log.evaluation(run.done, scores, aggregates)
-                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.improved)
+                    display.evaluated(run.done, scores, run.recipe, aggregates, best=run.improved, tied=run.tied)
                     with display.saving():
                         if run.improved and processes.first:
                             files.write_folder(out / "best", save)
@@ -161,7 +163,10 @@ def fit(
             with suppress(Lost):  # one that is lost now had nothing more to do
                 processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
             again = command_line("train", "--resume", out)
-            raise Stopped(f"stopped at step {run.done}, and saved. Go on with: {again}") from None
+            said = f"stopped at step {run.done}, and saved. Go on with: {again}"
+            if run.best.score > -math.inf:
+                said += f"\nThe best model so far can be used meanwhile: {command_line('report', out)}"
+            raise Stopped(said) from None
         except FloatingPointError as error:
             left = f"The last good checkpoint is {out / 'last'}." if saved else "There is no checkpoint yet."
             raise FloatingPointError(f"{error} {left}") from None

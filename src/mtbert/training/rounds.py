@@ -87,3 +87,8 @@ class RoundPlan:
         """
         rounds = accumulate(self.rounds) if isinstance(every, str) else range(every, sum(self.rounds) + 1, every)
         return frozenset(n * self.steps_per_round for n in rounds) | {self.steps}
+
+    def may_end_early(self, recipe: Recipe) -> bool:
+        """Returns whether ``train.patience`` is so short that a run of ``recipe`` may end before its last step."""
+        patience = recipe.train.patience
+        return patience is not None and patience + 1 < len(self.evaluations(recipe.train.evaluate_every))

@@ -107,6 +107,7 @@ class Run:
         self.predicted: dict[str, Predicted] = {}  # results of the last evaluation; not part of the saved state
         self.best = BestSoFar()
         self.improved = False  # whether the last evaluation is the best one so far
+        self.tied = False  # whether the score of the last evaluation is the best one, and was reached before
         self.conflicting = 0  # steps in which the gradients of two tasks had a negative cosine
         self.moved: dict[str, bool] = {}  # by loss: whether it was ever not 0 since the run was started or resumed
 
@@ -297,7 +298,9 @@ class Run:
         )
         scores = {name: scoring.evaluate_predicted(data.dev, self.predicted[name]) for name, data in scored.items()}
         self.evaluated = self.done
-        self.improved = self.best.count(*standing(scores, self.recipe))
+        score, sure = standing(scores, self.recipe)
+        self.improved = self.best.count(score, sure)
+        self.tied = score == self.best.score and self.best.since > 0
         return scores
 
     def _fit(self) -> None:

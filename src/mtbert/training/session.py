@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from mtbert import environment
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
-from mtbert.messages import Note, count, few, warn
+from mtbert.messages import Note, command_line, count, few, warn
 from mtbert.recipe.settings import as_plain
 from mtbert.scores import Scores, score_table
 from mtbert.scoring import Evaluation
@@ -50,6 +50,8 @@ def lead(
         f"{run.plan.steps} steps ({run.recipe.train.mode}), {epochs}, on {run.device.type} "
         f"with {torch.get_num_threads()} threads, {precision}"
     )
+    for line in () if run.over else _endings(run, out):
+        console.print(line, soft_wrap=True)
     if run.device.type == "cpu" and (busy := environment.others_load()):
         warn(
             console,
@@ -97,9 +99,21 @@ def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
         )
     scores = history.task_scores(best)
     title = f"dev: the model that predicts, best/, of step {best['step']}"
-    other = None if best is last else (f"last/, step {last['step']}", history.task_scores(last))
+    other = None
+    if best is not last:
+        title += f"; last/ is of step {last['step']}"
+        other = ("last/", history.task_scores(last))
     console.print(score_table(run.recipe, scores, title, other))
     return scores
+
+
+def _endings(run: Run, out: Path) -> Iterator[str]:
+    """Yields a line for each way in which the run can end before its last step."""
+    if run.plan.may_end_early(run.recipe):
+        evaluations = count(run.recipe.train.patience or 0, "evaluation")
+        yield f"ends early once {evaluations} in a row brought no higher score (train.patience)"
+    again = command_line("train", "--resume", out)
+    yield f"Ctrl-C keeps the best model so far: you can evaluate or serve it, or go on with {again}"
 
 
 def _size(module: torch.nn.Module) -> int:

@@ -15,7 +15,7 @@ SENT_ALONG = 0.1  # seconds in which other senders of the first signal, such as 
 
 
 class Stopped(Exception):
-    """Raised when a run ends because of a signal, after its state has been saved."""
+    """Raised when a command is stopped by a signal. The message says what was kept, and how to go on."""
 
 
 @contextmanager
