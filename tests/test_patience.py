@@ -12,7 +12,7 @@ import toy_run
 from rich.console import Console
 
 from mtbert import files
-from mtbert.display import MARKS, Display
+from mtbert.display import STANDINGS, Display
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 from mtbert.training.best import standing
@@ -49,7 +49,7 @@ class Watched:
         )
         patch.setattr(files, "write_folder", self._write)
         self.marks: list[str] = []  # what was said about each evaluation
-        patch.setattr(Display, "evaluated", lambda *_, best, tied: self.marks.extend(MARKS[best, tied] or [""]))
+        patch.setattr(Display, "evaluated", lambda *_, best, tied: self.marks.extend(STANDINGS[best, tied] or [""]))
         patch.setattr("mtbert.training.fit.signals", self._signals)
         self.stop_at: int | None = None
         self.run = self._new()

@@ -15,7 +15,7 @@ from mtbert.scoring import Evaluation
 
 SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
 SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
-MARKS = {  # of an evaluation, by whether it is the best so far, and whether its score was reached before
+STANDINGS = {  # said of an evaluation, by whether it is the best so far, and whether its score was reached before
     (True, False): ["best so far"],
     (True, True): ["equal to the best so far, and kept in its place"],
     (False, True): ["equal to the best so far"],
@@ -139,8 +139,8 @@ class Display:
             self.scoring = None
             self.just_scored = True
         parts = [f"{name} {s.metrics[recipe.tasks[name].metric]:.4f}" for name, s in scores.items()]
-        parts.append(f"overall {aggregates['overall']:.4f}")
-        self.console.print("  ".join([f"step {step}  dev: {parts[0]}", *parts[1:], *MARKS[best, tied]]), soft_wrap=True)
+        parts += [f"overall {aggregates['overall']:.4f}", *STANDINGS[best, tied]]
+        self.console.print(f"step {step}  dev: {'  '.join(parts)}", soft_wrap=True)
 
     @contextmanager
     def saving(self) -> Iterator[None]:
