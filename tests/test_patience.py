@@ -59,7 +59,8 @@ class Watched:
         self.stop_at = stop_at
         try:
             fit(self.run, self.tokenizer, self.folder, Display(SILENT))
-        except Stopped:
+        except Stopped as stopped:
+            self.told = str(stopped)
             state = snapshot(self.run)
             self.run = self._new()
             restore(self.run, state)
@@ -129,6 +130,16 @@ def test_each_evaluation_is_called_what_it_is(
     folder: Path, monkeypatch: pytest.MonkeyPatch, scores: list[float], sure: list[float], said: list[str]
 ):
     assert Watched(folder, monkeypatch, scores, None, sure).fit().marks == said
+
+
+@pytest.mark.parametrize("stop", [1, 2])
+def test_a_stopped_run_names_its_report_once_it_has_a_best_model(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+):
+    found = Watched(folder, monkeypatch, [0.1, 0.2, 0.3], None).fit(stop_at=stop)
+    said = f"stopped at step {stop}, and saved. Go on with: mtbert train --resume {folder}"
+    best = f"\nThe best model so far can be used meanwhile: mtbert report {folder}"  # step 1 was not scored yet
+    assert found.told == said + best * (stop == 2)
 
 
 TIES = [

@@ -88,4 +88,10 @@ def test_the_steps_of_a_run_are_known_also_if_a_table_has_the_name_of_its_task(t
     assert mtbert("train", table_folder / "same.yaml", "--out", table_folder / "run").code == 0
     found = results.read_run(table_folder / "run")
     ((ended,),) = (runs.values() for runs in found.runs.values())
-    assert results._planned(ended.recipe, found.dev) == ended.steps[-1]["step"] == 6  # 47 rows, 8 at a time
+    assert ended.steps[-1]["step"] == 6  # 47 rows, 8 at a time
+    assert found.stopped is None
+    text = (table_folder / "run/recipe.yaml").read_text()
+    (table_folder / "run/recipe.yaml").write_text(text.replace("epochs: 1", "epochs: 3"))  # as if it had been stopped
+    stopped = results.read_run(table_folder / "run").stopped
+    assert stopped is not None
+    assert (stopped.done, stopped.steps, stopped.epochs_done, stopped.epochs) == (6, 18, 1, 3)

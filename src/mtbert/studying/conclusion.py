@@ -306,7 +306,8 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     steps = _collapses(summary)
     if doubtful and not steps:
         steps.append(f"Check the labels of {few(doubtful)} (mtbert data check), or train longer.")
-    steps += [*_go_on(results, first), *_errors_to_read(errors, row)]
+    going_on = _still_rising(first) if results.stopped is None else [f"Go on with the run: {results.stopped.again}"]
+    steps += [*going_on, *_errors_to_read(errors, row)]
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
     return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))
@@ -336,10 +337,8 @@ def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -
     )
 
 
-def _go_on(results: Results, run: EndedRun) -> list[str]:
-    """Returns advice to train longer if the run was stopped, or if the last of several evaluations is the best one."""
-    if results.stopped is not None:
-        return [f"Go on with the run: {results.stopped.again}"]
+def _still_rising(run: EndedRun) -> list[str]:
+    """Returns advice to train longer if the last evaluation of the run is its best one, and there was more than one."""
     scored = [line["step"] for line in run.steps if "evaluation" in line]
     if len(scored) < 2 or run.step != scored[-1]:
         return []
