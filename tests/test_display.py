@@ -21,7 +21,14 @@ def shown(width: int, tasks: int, conflicting: float | None = None) -> list[str]
     console = Console(file=file, width=width, force_terminal=True, color_system=None, legacy_windows=False)
     one = Display(console)
     one.begin(
-        12_345, 0, epochs=10, evaluations=[12_345], dev=4000, dev_tokens=80_000, may_end_early=conflicting is not None
+        12_345,
+        0,
+        epoch=1,
+        epochs=10,
+        evaluations=[12_345],
+        dev=4000,
+        dev_tokens=80_000,
+        may_end_early=conflicting is not None,
     )
     losses = {f"{'sentiment paraphrase similarity quality topics urgent'.split()[i]}.ce": 1.2345 for i in range(tasks)}
     one.warm, one.training = True, 100.0
@@ -74,7 +81,7 @@ def logged(monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]) -> I
     monkeypatch.setattr(progress_bar, "SECONDS_BEFORE_LINE", 0.5)
     monkeypatch.setattr(progress_bar, "SECONDS_BETWEEN_LINES", 0.0)
     with Display(Console(file=file, width=60)) as one:
-        one.begin(10, 0, epochs=2, evaluations=[5, 10], dev=100, dev_tokens=3000, may_end_early=False)
+        one.begin(10, 0, epoch=1, epochs=2, evaluations=[5, 10], dev=100, dev_tokens=3000, may_end_early=False)
         yield one, file
 
 
@@ -171,12 +178,16 @@ def test_a_save_between_evaluations_counts_as_part_of_its_step(
 def test_the_first_step_shows_no_time_left(logged: tuple[Display, io.StringIO], clock: Callable[[float], None]):
     one, file = logged
     clock(14.0)  # memory is reserved, kernels are compiled
+    one.may_end_early = True
+    one.bar.moved()
+    assert file.getvalue().startswith("epoch 1  step 0/10  ")
+    assert file.getvalue().endswith("  -:-- left\n")
     one.step(1, 1, {"a.ce": 1.0}, 200)
     assert one.left is None
     clock(2.0)
     one.step(1, 2, {"a.ce": 1.0}, 200)
     # 8 steps of 2 s, and two evaluations of 3,000 tokens at a third of 10 ms each.
-    assert file.getvalue().splitlines()[-1].endswith("100 tokens/s  0:36 left")
+    assert file.getvalue().splitlines()[-1].endswith("100 tokens/s  at most 0:36 left")
 
 
 @pytest.mark.parametrize(

@@ -149,7 +149,7 @@ def test_the_report_of_a_stopped_run_says_first_that_it_was_stopped_and_how_to_g
     assert screen.endswith(f"done: the report is {run / 'report.html'}\nnext: mtbert train --resume {run}\n")
     page = (run / "report.html").read_text()
     assert f'<p class="answer">{said}' in page
-    assert f"<li>Go on with the run: mtbert train --resume {run}</li>" in page
+    assert f"<ol><li>Go on with the run: mtbert train --resume {run}</li>" in page
     assert "The newest model that was scored, the one after step 8, has overall " in page
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     with pytest.raises(ValueError, match=re.escape(f"{run}: stopped at step 2 of 14, before dev was scored")):

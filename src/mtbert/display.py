@@ -57,6 +57,7 @@ class Display:
         steps: int,
         done: int,
         *,
+        epoch: int,
         epochs: int,
         evaluations: Collection[int],
         dev: int,
@@ -68,6 +69,7 @@ class Display:
         Args:
             steps: The number of optimizer steps in the whole run.
             done: The number of steps that have already been made.
+            epoch: The number of the epoch that contains the next step, counted from 1.
             epochs: The number of epochs in the whole run.
             evaluations: After which steps dev is scored, for example ``{100, 200}``.
             dev: The number of dev rows that are scored each time. A row that several tasks share counts once.
@@ -75,7 +77,7 @@ class Display:
             may_end_early: Whether the run may end before its last step (``train.patience``). The time left is then
                 shown as ``at most``.
         """
-        self.steps, self.done, self.epochs = steps, done, epochs
+        self.steps, self.done, self.epoch, self.epochs = steps, done, epoch, epochs
         self.evaluations, self.dev, self.dev_tokens = frozenset(evaluations), dev, dev_tokens
         self.may_end_early = may_end_early
         self.now = time.monotonic()
@@ -189,7 +191,8 @@ class Display:
         return f"{line}{_conflict(self.conflicting)}  {self._rate()}  {run}"
 
     def _left_of_run(self) -> str:
-        return f"{'at most ' if self.may_end_early else ''}{clock(self.left)} left"
+        left = self.left
+        return f"{'at most ' if self.may_end_early and left is not None else ''}{clock(left)} left"
 
     def _rate(self) -> str:
         return f"{self.tokens / max(self.training, 1e-9):,.0f} tokens/s"

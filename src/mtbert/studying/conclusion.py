@@ -303,11 +303,11 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
         limits.append(f"The scores are those of best/, the model after step {first.step}, which predicts.")
     if first.newest is not None:
         limits.append(f"{first.newest}.")
-    steps = _collapses(summary)
+    stopped = [] if results.stopped is None else [f"Go on with the run: {results.stopped.again}"]
+    steps = [*stopped, *_collapses(summary)]
     if doubtful and not steps:
         steps.append(f"Check the labels of {few(doubtful)} (mtbert data check), or train longer.")
-    going_on = _still_rising(first) if results.stopped is None else [f"Go on with the run: {results.stopped.again}"]
-    steps += [*going_on, *_errors_to_read(errors, row)]
+    steps += [*([] if stopped else _still_rising(first)), *_errors_to_read(errors, row)]
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
     return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))

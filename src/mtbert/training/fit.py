@@ -102,6 +102,7 @@ def fit(
         display.begin(
             run.plan.steps,
             run.done,
+            epoch=run.plan.epoch(run.done),
             epochs=len(run.plan.rounds),
             evaluations=evaluations,
             dev=dev,
