@@ -223,9 +223,8 @@ def test_an_output_folder_that_cannot_be_written_is_not_blamed_on_the_input(toy,
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr("fcntl.lockf", without_locks)
-    with pytest.raises(OSError, match="No locks available") as caught:
+    with pytest.raises(ValueError, match=f"^{out}/.mtbert: the file system of this folder has no locks "):
         PartFolder(out, ".csv").claimed(find_inputs(pattern, out)[0], 0, wait=False).__enter__()
-    assert caught.value.filename == str(out / ".mtbert/lock")
 
 
 def test_a_terminal_shows_a_bar_for_all_files(toy: Path, tmp_path: Path, small_blocks: None):

@@ -1,8 +1,10 @@
 """The lock of a folder: putting the folder back after a kill, races with other processes, and waiting."""
 
+import errno
 import fcntl
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,20 @@ def cut_off(tmp_path: Path) -> Path:
     for name in ("content", "lock"):
         (tmp_path / ".run.old" / name).touch()
     return tmp_path / "run"
+
+
+@pytest.fixture
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Makes every attempt at a lock fail with the given error number."""
+
+    def refuse_with(number: int) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        for name in ("flock", "lockf"):
+            monkeypatch.setattr(fcntl, name, refuse)
+
+    return refuse_with
 
 
 @pytest.mark.parametrize("others", [("content", "lock"), ()])
@@ -84,3 +100,41 @@ def test_a_process_that_only_looks_does_not_take_a_claim_away(tmp_path: Path, mo
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert locks.claim_folder(tmp_path) is None
     held.leave()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda place: locks.alone(place, "train").__enter__(),
+        lambda place: locks.alone(place, "study", wait=True).__enter__(),
+        lambda place: locks.claimed(place, "a").__enter__(),
+        locks.claim_folder,
+        locks.is_locked,
+        lambda place: locks.presence(place).__enter__().only(),
+        lambda place: locks.presence(place).__enter__().share(),
+    ],
+)
+def test_a_file_system_without_locks_is_one_line_that_names_the_folder_and_says_what_to_do(
+    tmp_path: Path, number: int, act: Callable[[Path], object], without_locks: Callable[[int], None]
+):
+    (tmp_path / locks.LOCK).touch()
+    without_locks(number)
+    with pytest.raises(ValueError, match=r"so two commands could .* Give a folder on another disk, or mount ") as error:
+        act(tmp_path)
+    said = f"{tmp_path}: the file system of this folder has no locks ({os.strerror(number)})"
+    assert str(error.value).startswith(said)
+
+
+def test_on_a_file_system_without_locks_no_new_folder_remains(tmp_path: Path, without_locks: Callable[[int], None]):
+    without_locks(errno.ENOLCK)
+    with pytest.raises(ValueError, match="has no locks"), locks.alone(tmp_path / "runs/mine", "train"):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_error_of_a_lock_names_its_file(tmp_path: Path, without_locks: Callable[[int], None]):
+    without_locks(errno.EIO)
+    with pytest.raises(OSError, match="Input/output error") as error, locks.alone(tmp_path, "train"):
+        pass
+    assert error.value.filename == str(tmp_path / locks.LOCK)

@@ -16,6 +16,7 @@ from pathlib import Path
 from mtbert import files
 
 LOCK = "lock"  # name of the file that the process at work in the folder keeps locked
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)  # error numbers of file systems without locks
 TRIES = 100  # attempts at a lock that other processes keep removing
 GLANCE = 0.02  # seconds until a lock is tried again that another process may hold for a moment only
 
@@ -29,8 +30,7 @@ class Held:
 
     def __init__(self, folder: Path, descriptor: int, made: Iterable[Path], *, lasting: bool) -> None:
         self.folder, self._lasting = folder, lasting
-        self._descriptor = descriptor
-        self._made = sorted(set(made), reverse=True)  # each folder comes before its parent
+        self._descriptor, self._made = descriptor, made
 
     @property
     def descriptor(self) -> int:
@@ -64,8 +64,7 @@ class Held:
                 if free or not self._lasting:
                     (self.folder / LOCK).unlink()
                 if free:
-                    for folder in self._made:
-                        folder.rmdir()
+                    _remove(self._made)
         finally:
             os.close(self._descriptor)
 
@@ -91,7 +90,7 @@ def alone(
         repair: What the user can do if another process is at work there: the end of the error message.
 
     Raises:
-        ValueError: If another process is at work in the folder.
+        ValueError: If another process is at work in the folder, or if its file system has no locks.
     """
     place = Path(os.path.realpath(folder))
     made: list[Path] = []
@@ -99,6 +98,12 @@ def alone(
         taken = next((taken for _ in range(TRIES) if (taken := _take(place, made, wait)) is not None), None)
     except BlockingIOError:
         taken = None
+    except ValueError:  # there are no locks
+        with suppress(OSError):
+            if place in made:
+                (place / LOCK).unlink()
+            _remove(made)
+        raise
     if taken is None:
         raise ValueError(f"{folder}: another mtbert {command} is at work there. {repair}")
     held = Held(place, taken, made, lasting=lasting)
@@ -123,7 +128,7 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
         wait: Whether to wait while another process has the claim.
 
     Raises:
-        OSError: If the file system has no locks. The error names the file.
+        ValueError: If the file system has no locks.
     """
     file = folder / LOCK
     byte = int.from_bytes(hashlib.sha256(os.fsencode(item)).digest()[:7])  # two items rarely share one, and then wait
@@ -131,7 +136,7 @@ def claimed(folder: Path, item: str, *, wait: bool = False) -> Iterator[bool]:
         descriptor = _opened(file)
     try:
         free = True
-        with files.naming(file):
+        with _locking(file):
             try:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), 1, byte)
             except (BlockingIOError, PermissionError):  # POSIX allows both errors for a lock that another process holds
@@ -145,6 +150,9 @@ def claim_folder(folder: Path) -> Held | None:
     """Locks a folder that exists. Returns the locked folder, or None if another process has locked it.
 
     The caller must release the lock with :meth:`Held.leave`.
+
+    Raises:
+        ValueError: If the file system has no locks.
     """
     for left in reversed(range(3)):
         with suppress(BlockingIOError):
@@ -157,14 +165,18 @@ def claim_folder(folder: Path) -> Held | None:
 
 
 def is_locked(folder: Path) -> bool:
-    """Returns whether a process has locked ``folder``. Writes nothing."""
+    """Returns whether a process has locked ``folder``. Writes nothing.
+
+    Raises:
+        ValueError: If the file system has no locks.
+    """
     file = folder / LOCK
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
         return False
     try:
-        with files.naming(file):
+        with _locking(file):
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -189,7 +201,7 @@ class Presence:
         If another process holds the lock, this process gives up the lock, even one that it shared with others.
         """
         try:
-            with files.naming(self._file):
+            with _locking(self._file):
                 fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             fcntl.flock(self._descriptor, fcntl.LOCK_UN)
@@ -198,7 +210,7 @@ class Presence:
 
     def share(self) -> None:
         """Takes the lock as a shared one: other processes can hold it at the same time."""
-        with files.naming(self._file):
+        with _locking(self._file):
             fcntl.flock(self._descriptor, fcntl.LOCK_SH)
 
 
@@ -232,6 +244,12 @@ def is_free(folder: Path) -> bool:
     """Returns whether ``folder`` does not exist, is empty, or contains only a lock file."""
     found = find_held(folder)
     return found is None or (found.is_dir() and set(os.listdir(found)) <= {LOCK})
+
+
+def _remove(made: Iterable[Path]) -> None:
+    """Removes empty folders that :func:`_take` created."""
+    for folder in sorted(set(made), reverse=True):  # each folder before its parent
+        folder.rmdir()
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
@@ -271,6 +289,27 @@ def _put_back(found: Path, place: Path, taken: int) -> bool:
     return True
 
 
+@contextmanager
+def _locking(file: Path) -> Iterator[None]:
+    """A context manager for a call that locks ``file``. Errors name the file, or say that there are no locks.
+
+    Raises:
+        ValueError: If the file system has no locks.
+        BlockingIOError: If another process holds the lock.
+        OSError: If locking fails for another reason.
+    """
+    try:
+        with files.naming(file):
+            yield
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise ValueError(
+            f"{file.parent}: the file system of this folder has no locks ({error.strerror}), so two commands could "
+            f"write there at once. Give a folder on another disk, or mount this one with locks."
+        ) from None
+
+
 def _opened(file: Path) -> int:
     """Opens a lock file, which is created if it does not exist, and returns its file descriptor."""
     return os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o666)
@@ -285,7 +324,7 @@ def _lock(folder: Path, wait: bool = False) -> int | None:
     file = folder / LOCK
     descriptor = _opened(file)
     try:
-        with files.naming(file):
+        with _locking(file):
             fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(descriptor), file.stat()):
