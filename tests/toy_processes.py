@@ -4,7 +4,7 @@ import multiprocessing
 import os
 import tempfile
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +17,46 @@ Work = Callable[[Processes], Any]
 SECONDS = 120  # a test that hangs ends after this time
 
 
-def in_processes(size: int, work: Work, stopped: int | None = None) -> list[Any]:
+def in_processes(size: int, work: Work) -> list[Any]:
     """Returns what ``work`` returns in each of ``size`` forked processes, in the order of their ranks.
 
-    One process is not forked: its ``work`` is called here. A process that raises an error returns the error. The
-    process ``stopped`` is killed once all others have answered.
+    One process is not forked: its ``work`` is called here. A process that raises an error returns the error, and one
+    that ends without an answer returns an EOFError.
     """
     if size == 1:
         return [work(ALONE)]
+    (found,) = in_groups([(size, work)])
+    return found
+
+
+def in_groups(groups: Sequence[tuple[int, Work]], hanging: Collection[tuple[int, int]] = ()) -> list[list[Any]]:
+    """Returns what :func:`in_processes` returns for each size and work. All of them run at the same time.
+
+    ``hanging`` holds processes that are killed once all others have answered, each as its group and its rank.
+    """
     fork = multiprocessing.get_context("fork")  # starts in milliseconds, because everything is imported already
+    places = [(group, rank) for group, (size, _) in enumerate(groups) for rank in range(size)]
     with tempfile.TemporaryDirectory() as folder:
-        pipes = [fork.Pipe(duplex=False) for _ in range(size)]
-        children = [
-            fork.Process(target=_child, args=(Path(folder), rank, work, [write for _, write in pipes]))
-            for rank in range(size)
-        ]
-        for child in children:
+        pipes = {place: fork.Pipe(duplex=False) for place in places}
+        children = {}
+        for group, rank in places:
+            size, work = groups[group]
+            others = [write for place, (_, write) in pipes.items() if place != (group, rank)]
+            store = Path(folder) / str(group)
+            arguments = (store, rank, size, work, pipes[group, rank][1], others)
+            children[group, rank] = fork.Process(target=_child, args=arguments)
+        for child in children.values():
             child.start()
-        for _, write in pipes:
+        for _, write in pipes.values():
             write.close()
         try:
-            found = {rank: _received(pipes[rank][0]) for rank in range(size) if rank != stopped}
-            if stopped is not None:
-                children[stopped].kill()
-                found[stopped] = _received(pipes[stopped][0])
-            return [found[rank] for rank in range(size)]
+            found = {place: _received(read) for place, (read, _) in pipes.items() if place not in hanging}
+            for place in hanging:
+                children[place].kill()
+                found[place] = _received(pipes[place][0])
+            return [[found[group, rank] for rank in range(size)] for group, (size, _) in enumerate(groups)]
         finally:
-            for child in children:
+            for child in children.values():
                 child.join(10)
                 child.kill()
 
@@ -55,15 +68,13 @@ def _received(pipe: Any) -> Any:
         return error
 
 
-def _child(folder: Path, rank: int, work: Work, pipes: Sequence[Any]) -> None:
-    size, pipe = len(pipes), pipes[rank]
-    for other in pipes:
-        if other is not pipe:  # so that the end of its own process closes it
-            other.close()
+def _child(store: Path, rank: int, size: int, work: Work, pipe: Any, others: Sequence[Any]) -> None:
+    for other in others:  # so that the end of its own process closes it
+        other.close()
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     try:
-        found = work(Connected(FileStore(str(folder / "store")), rank, size))
+        found = work(Connected(FileStore(str(store)), rank, size))
     except Exception as error:
         traceback.print_exc()
         pipe.send(error)

@@ -13,11 +13,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
-from mtbert.messages import clean
-from mtbert.processes import Connected, Processes
+from mtbert.messages import clean, few
+from mtbert.processes import LONGEST_WAIT, Connected, Processes
 
 EVERY = 3.0  # seconds from one beat to the next
 MISSED = 6  # beats in a row that a process misses before the others give it up
+LATE = 20  # beats of the others from one line about a process that has not begun to the next
+# A process may be late for good reasons: it imports PyTorch from a slow disk, or its script prepares data first.
+GIVEN_UP = LONGEST_WAIT.total_seconds()  # seconds until the others give up a process that has not begun
 
 
 @contextmanager
@@ -69,19 +72,25 @@ def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) ->
 
 
 def _listen(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
-    """Ends this process if another process has missed too many heartbeats in a row.
+    """Ends this process if another process has missed too many heartbeats in a row, or does not begin at all.
 
     ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
-    count.
+    count. Until all processes are connected, the first one that has begun says now and then which ones have not.
     """
-    before, missed = list(heard), [0] * processes.size
+    before, missed, looks = list(heard), [0] * processes.size, 0
     while not ended.wait(EVERY):
-        now = list(heard)
+        now, looks = list(heard), looks + 1
         missed, before = _missed(missed, before, now), now
         lost = [rank for rank, beats in enumerate(missed) if beats >= MISSED and rank != processes.rank]
         if lost:
             who = "torchrun" if alone.is_set() else f"rank {lost[0]} of this run"
             _end(processes, processes.told(f"{who} has not answered for {MISSED * EVERY:.0f} seconds."))
+        late = [] if processes.met else [f"rank {rank}" for rank, beats in enumerate(now) if not beats]
+        sentence = f"{few(late)}: not begun after {looks * EVERY:.0f} seconds."
+        if late and looks * EVERY >= GIVEN_UP:
+            _end(processes, processes.told(sentence))
+        if late and looks % LATE == 0 and not any(now[: processes.rank]):
+            _say(f"{sentence} The others wait.")
 
 
 def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) -> list[int]:
@@ -101,5 +110,9 @@ def _end(processes: Connected, line: str) -> None:
     asking.start()
     asking.join(EVERY)  # without a store there is no answer
     if speaks != [False]:
-        print(f"mtbert: {clean(line)}", file=sys.stderr, flush=True)
+        _say(line)
     os._exit(1)
+
+
+def _say(line: str) -> None:
+    print(f"mtbert: {clean(line)}", file=sys.stderr, flush=True)
