@@ -1,56 +1,88 @@
-"""A run that torchrun starts: its processes train together, and are started again if one is killed."""
+"""A run that torchrun starts: its processes train together, and are started again if one is killed.
+
+The agent of torchrun is the real one. It forks its workers, which start at once because everything is imported already.
+"""
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
-import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import toy_run
 import yaml
+from children import Child
 from rich.console import Console
 from test_processes import contents
+from torch.distributed import run as launcher
+from torch.distributed.launcher.api import elastic_launch
 
+from mtbert import cli
 from mtbert.recipe.settings import validate_recipe
+from mtbert.training.run import Run
 from mtbert.training.start import start_run
 
 folder = toy_run.folder
 
 
-def process_of(torchrun: int, rank: int) -> int:
-    """Returns the process id of a rank."""
-    for child in Path(f"/proc/{torchrun}/task/{torchrun}/children").read_text().split():
-        if f"RANK={rank}".encode() in Path(f"/proc/{child}/environ").read_bytes().split(b"\0"):
-            return int(child)
-    raise AssertionError
+def torchrun(log: Path, command: list[str], broken: Callable[[Run], object]) -> str:
+    """Runs a command of mtbert in two processes that torchrun starts, and at most once again. Returns how it ended.
+
+    ``broken`` is called before each step of a run. ``log`` gets everything that is printed.
+    """
+
+    def work() -> None:
+        real = Run.step
+
+        def step(run: Run) -> Any:
+            broken(run)
+            return real(run)
+
+        Run.step = step  # type: ignore[method-assign]
+        sys.argv = ["mtbert", *command]
+        try:
+            cli.main()
+        except SystemExit as end:
+            if end.code:
+                os._exit(int(end.code))
+
+    def launch() -> None:
+        for descriptor in (1, 2):
+            os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
+        sys.stdout, sys.stderr = (os.fdopen(descriptor, "w", buffering=1) for descriptor in (1, 2))
+        os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+        alone = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=toy"]  # as --standalone
+        options = [*alone, "--nproc-per-node=2", "--max-restarts=1", "mtbert"]
+        config, _, _ = launcher.config_from_args(launcher.parse_args(options))
+        config.start_method = "fork"
+        elastic_launch(config, work)()
+
+    return Child(launch).said()
 
 
-def test_torchrun_starts_a_run_and_starts_it_again_where_it_was_if_a_process_is_killed(folder: Path, tmp_path: Path):
+def test_torchrun_replaces_an_old_run_and_starts_the_new_one_again_where_it_was_if_a_process_is_killed(
+    folder: Path, tmp_path: Path
+):
     raw = toy_run.raw_recipe(folder, shards=4, epochs=5, checkpoint_every=2)
     (folder / "toy.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
     out, whole = tmp_path / "run", tmp_path / "whole"
-    several = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    own = {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo", "PYTHONWARNINGS": "ignore"}
-    with (tmp_path / "log").open("w+") as log:
-        command = [sys.executable, *several, "-m", "mtbert", "train", str(folder / "toy.yaml"), "--out", str(out)]
-        torchrun = subprocess.Popen(command, env=os.environ | own, stdout=log, stderr=log, start_new_session=True)
-        try:
-            metrics, limit = out / "metrics.jsonl", time.monotonic() + 100
-            while not (metrics.is_file() and metrics.read_bytes().count(b"\n") > 12) and time.monotonic() < limit:
-                assert torchrun.poll() is None, log.seek(0) or log.read()
-                time.sleep(0.01)
-            os.kill(process_of(torchrun.pid, 1), signal.SIGKILL)
-            code = torchrun.wait(100)
-        finally:
-            if torchrun.poll() is None:
-                os.killpg(torchrun.pid, signal.SIGKILL)
-        log.seek(0)
-        printed = log.read()
-    assert code == 0, printed
-    assert "going on at step " in printed
     start_run(validate_recipe(raw, "toy"), whole, Console(quiet=True))
+    old = Path(shutil.copytree(whole, out)) / "old"
+    old.touch()
+
+    def broken(run: Run) -> None:
+        if run.done == 12 and run.processes.rank == 1 and not run.processes.restarted:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    log = tmp_path / "log"
+    ended = torchrun(log, ["train", str(folder / "toy.yaml"), "--overwrite", "--out", str(out)], broken)
+    printed = log.read_text()
+    assert ended == "done", printed
+    assert "going on at step " in printed
+    assert not old.exists()
     assert contents(out) == contents(whole)
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)

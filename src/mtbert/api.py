@@ -142,7 +142,7 @@ def train(
             place = Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out)
             path = files.check_out(place)
             settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
-            if not continues(path, settings):
+            if not continues(path, settings, together):
                 scores = start_run(settings, path, console, overwrite, profile, tracker, rows, together)
                 return _ended(Trained(path, scores), report, console)
             changes = ()

@@ -134,10 +134,17 @@ class RunRecord(Settings):
         default={}
     )  # by task: dev examples with a text that is trained on; older versions wrote none
     sealed: bool = False  # whether last/ has digests of its files; older versions wrote none
+    launch: str | None = Field(
+        default=None
+    )  # of the processes that began the run or made it longer; older versions wrote none
 
 
 def make_record(
-    device: torch.device, data: Mapping[str, str], recipe: str, leaked: Mapping[str, int] | None = None
+    device: torch.device,
+    data: Mapping[str, str],
+    recipe: str,
+    leaked: Mapping[str, int] | None = None,
+    launch: str | None = None,
 ) -> RunRecord:
     """Returns the record of the current environment.
 
@@ -146,6 +153,7 @@ def make_record(
         data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
         leaked: By task, the number of its dev examples with a text that is trained on.
+        launch: The mark by which processes that ``torchrun`` restarts know the run that they began.
     """
     return RunRecord(
         python=platform.python_version(),
@@ -160,6 +168,7 @@ def make_record(
         recipe=recipe,
         leaked=dict(leaked or {}),
         sealed=True,
+        launch=launch,
     )
 
 

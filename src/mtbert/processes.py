@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from mtbert.messages import see
 
@@ -38,11 +39,18 @@ class Processes:
     Attributes:
         rank: The number of this process, counted from 0.
         size: The number of processes.
+        launch: A random text that belongs to the ``torchrun`` that started these processes. It stays the same when they
+            are restarted. None without torchrun, and if that restarts nothing (``--max-restarts 0``).
+        restarted: Whether ``torchrun`` has started these processes in place of others that failed.
+        met: Whether all processes are connected.
         told: Returns the message about a lost process from a sentence that says which one it is.
     """
 
     rank = 0
     size = 1
+    launch: str | None = None
+    restarted = False
+    met = True
     told: Callable[[str], str] = staticmethod(lambda sentence: f"{sentence} Give the same command again.")
 
     @property
@@ -93,6 +101,10 @@ class Processes:
     def fail(self) -> None:
         """Says that this process ends early. Its heartbeats stop, so that the others end even if it hangs then."""
 
+    def may_speak(self) -> bool:
+        """Returns whether this process should print why the run ended. Only the first one that asks gets True."""
+        return True
+
     @contextmanager
     def telling(self, told: Callable[[str], str]) -> Iterator[None]:
         """A context manager that sets the message about a lost process.
@@ -139,7 +151,7 @@ class Connected(Processes):
         self.rank, self.size, self._store = rank, size, store
         # While the processes are being connected, every call of the store itself waits. The clone does not.
         self._beats: Store = store.clone()  # type: ignore[attr-defined]  # torch's types do not have it
-        self.failed = False
+        self.failed, self.met = False, False
         self._backend = "gloo"
         if torch.cuda.is_available():
             self._backend = "cpu:gloo,cuda:nccl"
@@ -221,7 +233,6 @@ class Connected(Processes):
         self.failed = True
 
     def may_speak(self) -> bool:
-        """Returns whether this process should print why the run ended. Only the first one that asks gets True."""
         try:
             return self._beats.add("mtbert failed", 1) == 1
         except RuntimeError:  # the store, which is in another process, has ended too
@@ -244,6 +255,7 @@ class Connected(Processes):
                 distributed.init_process_group(
                     self._backend, store=self._store, rank=self.rank, world_size=self.size, timeout=LONGEST_WAIT
                 )
+            self.met = True
             yield
         except RuntimeError as error:
             # Gloo has no class for a connection that was closed, but its messages name its source files.
@@ -253,17 +265,18 @@ class Connected(Processes):
             raise Lost(self.told(f"one of the {self.size} processes of this run was lost.")) from error
 
 
-_connected: Connected | None = None
+_connected: Processes | None = None
 
 
 def connect() -> Processes:
-    """Returns this process as one of those that ``torchrun`` started, or :data:`ALONE` if it started no others.
+    """Returns this process as one of those that ``torchrun`` started, or :data:`ALONE` if torchrun did not start it.
 
     Raises:
         Lost: If another process does not answer.
     """
     global _connected
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "TORCHELASTIC_RUN_ID" not in os.environ:
+    size, most_restarts = (int(os.environ.get(name, "0")) for name in ("WORLD_SIZE", "TORCHELASTIC_MAX_RESTARTS"))
+    if "TORCHELASTIC_RUN_ID" not in os.environ or (size <= 1 and not most_restarts):
         return ALONE
     if _connected is None:
         from torch.distributed import DistError
@@ -275,18 +288,13 @@ def connect() -> Processes:
         except DistError:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise Lost(f"{place}: torchrun does not answer there. Start it there, or give its --master-addr.") from None
-        # The store outlives processes that failed, and still has their addresses.
-        _connected = Connected(PrefixStore(f"start {_restarts()}", store), rank, size)
+        # The store belongs to torchrun. It outlives processes that failed, and still has their addresses.
+        restarts = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        _connected = Connected(PrefixStore(f"start {restarts}", store), rank, size) if size > 1 else Processes()
+        if most_restarts:
+            _connected.launch = store.compare_set("mtbert launch", "", uuid4().hex).decode()
+            _connected.restarted = restarts > 0
     return _connected
-
-
-def restarted() -> bool:
-    """Returns whether ``torchrun`` has started this process in place of one that failed."""
-    return _restarts() > 0
-
-
-def _restarts() -> int:
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
 
 
 def speaks() -> bool:

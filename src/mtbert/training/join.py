@@ -9,7 +9,8 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
-from mtbert.processes import Processes, restarted
+from mtbert.environment import ENVIRONMENT_FILE, read_record
+from mtbert.processes import Processes
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe
@@ -51,9 +52,14 @@ def join_run(processes: Processes) -> tuple[Path, Scores]:
     return out, session.lead(run, made.tokenizer, out, silent, profile=False, track=None, notes=())
 
 
-def continues(out: Path, recipe: Recipe) -> bool:
-    """Returns whether ``torchrun`` has restarted this process, and ``out`` already contains a run of ``recipe``."""
-    return restarted() and (out / RECIPE_FILE).is_file() and same_settings(out / RECIPE_FILE, recipe)
+def continues(out: Path, recipe: Recipe, processes: Processes) -> bool:
+    """Returns whether ``out`` has a run of ``recipe`` that these processes began before ``torchrun`` restarted them."""
+    return (
+        processes.restarted
+        and all((out / name).is_file() for name in (RECIPE_FILE, ENVIRONMENT_FILE))
+        and read_record(out / ENVIRONMENT_FILE).launch == processes.launch
+        and same_settings(out / RECIPE_FILE, recipe)
+    )
 
 
 def share_state(run: Run, digests: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
 from mtbert.messages import Note, command_line, few, see, tell
-from mtbert.processes import ALONE, Processes, restarted
+from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
 from mtbert.recipe.identity import digest_with_epochs, identity, recipe_digest
@@ -99,10 +99,10 @@ def _restored(
     """
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)
-    if restarted() and epochs == begun.train.epochs:  # it was made longer before the restart
-        epochs = None
-    recipe = begun if epochs is None else _longer(begun, epochs)
     record = environment.read_record(out / ENVIRONMENT_FILE)
+    if processes.restarted and record.launch == processes.launch and epochs == begun.train.epochs:
+        epochs = None  # these processes made it longer before they were restarted
+    recipe = begun if epochs is None else _longer(begun, epochs)
     last = files.find_folder(out / "last")
     notes = _check_origin(out, last, record, begun)
     torch.set_num_threads(record.threads)
@@ -145,7 +145,7 @@ def _restored(
         notes.append(_new_rate(run, begun))
     share_state(run, made.digests)
     if overrides or epochs is not None:
-        _rewrite(recipe, record, out, bool(overrides))
+        _rewrite(recipe, record.model_copy(update={"launch": processes.launch}), out, bool(overrides))
     return run, made.tokenizer, notes
 
 
@@ -222,9 +222,7 @@ def _rewrite(recipe: Recipe, record: RunRecord, out: Path, moved: bool) -> None:
     kept = _kept(out)
     # Written first, because this digest fits both the old and the new recipe file: a run that is killed between the two
     # writes can still be resumed.
-    same = recipe_digest(kept)
-    if record.recipe != same:
-        write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": same}))
+    write_settings(out / ENVIRONMENT_FILE, record.model_copy(update={"recipe": recipe_digest(kept)}))
     now: dict[str, Any] = {"train": {"epochs": recipe.train.epochs}}
     if moved:  # otherwise a root that is written relative to this file stays relative
         now["data"] = {"root": recipe.data.root}

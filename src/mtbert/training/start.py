@@ -70,7 +70,9 @@ def start_run(
         tell(console, notes)
         run = made.run(processes)
         share_state(run, made.digests)
-        record = environment.make_record(made.device, made.digests, recipe_digest(as_plain(recipe)), made.leaked)
+        record = environment.make_record(
+            made.device, made.digests, recipe_digest(as_plain(recipe)), made.leaked, processes.launch
+        )
 
         def write(folder: Path) -> None:
             write_settings(folder / ENVIRONMENT_FILE, record)
