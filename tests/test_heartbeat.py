@@ -136,7 +136,7 @@ GROUPS: Mapping[str, tuple[int, Act, int | None]] = {
 
 @dataclass(frozen=True)
 class Ended:
-    """What each process returned, what mtbert printed, and the folder of the run."""
+    """The end of a group: what its processes returned, the lines that mtbert printed, and the folder of the run."""
 
     found: list[Any]
     lines: list[str]
@@ -145,7 +145,7 @@ class Ended:
 
 @pytest.fixture(scope="module")
 def ended(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ended]:
-    """How each group of processes in :data:`GROUPS` ended. A process is given up after 4 seconds.
+    """The ends of all groups of processes in :data:`GROUPS`. A process is given up after 4 seconds.
 
     With less, a busy machine would be taken for one that hangs.
     """

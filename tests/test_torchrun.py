@@ -17,8 +17,8 @@ import yaml
 from children import Child
 from rich.console import Console
 from test_processes import contents
-from torch.distributed import run as launcher
 from torch.distributed.launcher.api import elastic_launch
+from torch.distributed.run import config_from_args, parse_args
 
 from mtbert import cli
 from mtbert.recipe.settings import validate_recipe
@@ -56,7 +56,7 @@ def torchrun(log: Path, command: list[str], broken: Callable[[Run], object]) -> 
         os.environ |= {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
         alone = ["--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=toy"]  # as --standalone
         options = [*alone, "--nproc-per-node=2", "--max-restarts=1", "mtbert"]
-        config, _, _ = launcher.config_from_args(launcher.parse_args(options))
+        config, _, _ = config_from_args(parse_args(options))
         config.start_method = "fork"
         elastic_launch(config, work)()
 
