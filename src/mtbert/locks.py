@@ -186,7 +186,7 @@ def is_locked(folder: Path) -> bool:
 
 
 class Presence:
-    """The mark of a process that works in a folder beside others. :func:`presence` yields it.
+    """Marks that a process works in a folder in which other processes may work too. :func:`presence` yields it.
 
     Two processes must not call :meth:`only` or :meth:`share` at the same time. To ensure this, callers hold a common
     lock.

@@ -91,11 +91,11 @@ class Processes:
         return dict(tensors)
 
     def trade(self, partner: int, value: _Value) -> _Value:
-        """Returns the value that the process ``partner`` gives, which gets ``value`` in exchange."""
+        """Sends ``value`` to the process ``partner``, and returns the value that ``partner`` sends back."""
         raise NotImplementedError
 
     def trade_tensor(self, partner: int, mine: Tensor, size: int) -> Tensor:
-        """Returns the flat tensor of ``size`` numbers that the process ``partner`` gives in exchange for ``mine``."""
+        """Sends ``mine`` to the process ``partner``, and returns the flat tensor of ``size`` numbers it sends back."""
         raise NotImplementedError
 
     def fail(self) -> None:

@@ -1,4 +1,6 @@
-"""The answer type for yes/no questions: one logit, or the cosine of two vectors compared with a threshold.
+"""The answer type for yes/no questions.
+
+The model gives one logit, or the cosine of two vectors, which is compared with a threshold.
 
 Dimension key: B examples.
 """

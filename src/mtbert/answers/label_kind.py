@@ -81,7 +81,7 @@ class LabelKind(ABC, Generic[_Labels]):
         return None
 
     def texts(self, inputs: str) -> int | None:
-        """Returns the number of texts in an example; None if it can be any number of two or more.
+        """Returns how many texts an example has, or None if examples may differ (two texts or more).
 
         ``inputs`` is the setting of the task: ``single``, ``packed`` or ``separate``.
         """

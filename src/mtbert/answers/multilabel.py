@@ -147,9 +147,9 @@ class SetLabels(LabelKind[Labels]):
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the names of the labels in a set, joined by semicolons; ``none`` if no label is listed.
+        """Returns the names of the labels in a set, joined by semicolons; ``none`` if there are no names.
 
-        A label is also listed if it is unknown whether it is in the set. Then a question mark follows its name.
+        A label of which it is unknown whether it belongs to the set is named too, with a question mark.
         """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"

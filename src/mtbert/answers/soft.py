@@ -214,8 +214,9 @@ class SoftLabels(LabelKind[Labels]):
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the index of the class that a label or an answer stands for, as a float.
 
-        In a yes/no task, ``label`` is a share of ``yes``. In any other task, it is a list of shares or, if it is an
-        answer, the index itself. Shares stand for the class with the most votes.
+        ``label`` may be a label or an answer. In a yes/no task, both are the share of ``yes``. In other tasks, a label
+        is a list of shares, one for each class, and an answer is already the index. A list of shares stands for the
+        class with the largest share.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
@@ -274,7 +275,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns for each row whether its sum is close to 1. The caller checks the rows with False once more."""
+    """Returns, for each row, whether its sum is close to 1. The caller checks the other rows once more."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found

@@ -6,7 +6,7 @@ import typer
 
 
 def _topics(incomplete: str) -> list[str]:
-    """Returns the pages whose names begin with ``incomplete``, for shell completion."""
+    """Returns the pages whose names begin with what has been typed so far, for shell completion."""
     from mtbert.topics import page_titles
 
     return [name for name in page_titles() if name.startswith(incomplete)]

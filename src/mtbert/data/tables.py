@@ -155,7 +155,7 @@ class Columns(Settings):
         The form of the text depends on the column settings:
 
         - with ``label``, one column: a label, or for sets of labels a JSON list of labels,
-        - with ``label``, several columns: 1 if the label that the column is named after is in the set, otherwise 0,
+        - with ``label``, several columns: 1 if the set contains the label that gives the column its name, otherwise 0,
         - with ``votes``, one column: a JSON list of labels,
         - with ``votes``, several columns: the label that one annotator gave,
         - with ``shares``, one column: a JSON list of numbers, or one number,

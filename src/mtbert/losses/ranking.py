@@ -129,9 +129,9 @@ class MultipleNegatives(Settings):
     symmetric: bool = Field(default=False, description="true: also look for the right query of each right candidate")
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns the vectors of the queries, the vectors of the candidates, and a number for each text.
+        """Returns what :func:`right_candidates` returns: the queries and candidates as vectors, and an id per text.
 
-        Equal numbers mean equal texts. The shapes are those of :func:`right_candidates`.
+        Equal texts have equal ids.
         """
         return right_candidates(p)
 

@@ -46,7 +46,10 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Curve:
-    """Points in the order of ``x_P``: a line (``line``), dots (``dots``), or a line with dots (``marks``)."""
+    """A series of points, drawn as a line (``line``), as dots (``dots``), or as a line with dots (``marks``).
+
+    A line joins the points in the order in which they are given.
+    """
 
     name: str
     x_P: Floats
@@ -119,7 +122,9 @@ def windows(points: Sequence[tuple[float, float]]) -> tuple[Floats, Floats]:
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Returns round numbers from ``low`` to ``high`` for the scale of an axis: at most ``most``, equally far apart.
+    """Returns evenly spaced round numbers between ``low`` and ``high`` for the scale of an axis.
+
+    There are at most ``most`` of them.
 
     >>> ticks(0.31, 0.58)
     [0.35, 0.4, 0.45, 0.5, 0.55]

@@ -92,7 +92,8 @@ def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores:
         out: The folder of the study. It is new, or it comes from an earlier call with the same plan.
         workers: The number of runs that each of the other commands trains at the same time.
         console: Shows the size of the study.
-        cores: The number of cores of the machines that the workers divide, if recipes give no number of threads.
+        cores: The number of cores of each machine. Where a recipe gives no number of threads, the workers of a machine
+            share its cores equally.
 
     Raises:
         FileNotFoundError, ValueError: As :func:`run_study`.

@@ -149,7 +149,7 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
 
 
 def _leaks(results: Results) -> list[str]:
-    """Returns a sentence about the tasks whose dev examples have texts of train, or no sentence if there are none."""
+    """Returns a sentence that names the tasks with texts that are in both train and dev. Without such a task: none."""
     found = []
     for name, dev in results.dev.items():
         most = max(r.record.leaked.get(name, 0) for by_seed in results.runs.values() for r in by_seed.values())

@@ -201,7 +201,7 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 
 
 def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
-    """Raises ValueError if ``printed``, scores of another source, has a recipe, task or metric that ``study`` lacks."""
+    """Raises ValueError if the scores of another source name a recipe, task or metric that the study lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks

@@ -153,7 +153,7 @@ def _policy(style: str, scripts: Sequence[str]) -> str:
 
 
 def _printable(value: object) -> object:
-    """Returns what the template prints for a value: a text with its control characters escaped."""
+    """Returns ``value`` as the template prints it: control characters are escaped in a text; other values stay."""
     return clean(value, lines=True) if type(value) is str else value
 
 

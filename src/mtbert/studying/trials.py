@@ -30,7 +30,7 @@ NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a
 
 
 class StorageRecord(Settings):
-    """The content of ``storage.json``: the database that holds the trials of a folder, and their name in it."""
+    """The content of ``storage.json``: the database with the trials of a folder, and the name of the study in it."""
 
     url: str  # without password
     study: str

@@ -181,7 +181,7 @@ def _claim_next(
 
 
 def _running(study: "optuna.Study") -> "dict[int, optuna.trial.FrozenTrial]":
-    """Returns a dict from number to trial, of the trials that have begun and not ended."""
+    """Returns the trials that have begun but not ended, as a dict from the number of a trial to the trial."""
     import optuna
 
     found = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.RUNNING])

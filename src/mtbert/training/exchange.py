@@ -47,10 +47,11 @@ class Exchange:
         self._shared: dict[int, SharedMemory | None] = {}  # by the rank of the partner; None: it cannot share memory
 
     def sum(self, sums: Sums) -> Sums:
-        """Adds the sums of all other processes to ``sums``, those of this process, and returns the result.
+        """Returns the total over all processes. ``sums`` holds the sums of this process.
 
-        In each round, two processes exchange their sums, and both add them. The rounds continue the tree of
-        :func:`~mtbert.training.shards.tree_sum`, so the result does not depend on the number of processes.
+        The processes work in pairs. In each round, the two processes of a pair exchange their sums, and both add them.
+        The rounds are the upper levels of the tree that :func:`~mtbert.training.shards.tree_sum` begins, so the result
+        does not depend on the number of processes.
         """
         for partner in self.processes.partners:
             theirs = self._trade(sums, partner)
@@ -58,7 +59,7 @@ class Exchange:
         return sums
 
     def _trade(self, sums: Sums, partner: int) -> Sums:
-        """Returns the sums of the process ``partner``, which gets ``sums`` in exchange."""
+        """Sends ``sums`` to the process ``partner``, and returns the sums that ``partner`` sends back."""
         gradients = [g.coalesce() if g is not None and g.is_sparse else g for g in sums.gradients]
         told = self.processes.trade(
             partner,

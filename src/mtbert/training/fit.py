@@ -51,7 +51,7 @@ def fit(
     Several processes may train the run together, see :attr:`Run.processes`. Only the first of them writes.
 
     Raises:
-        Lost: If another process of the run has ended, or came to other weights.
+        Lost: If another process of the run has ended, or has other weights than this process.
         Stopped: After SIGINT or SIGTERM to any process, once ``last/`` has been written.
         FloatingPointError: If a loss or a gradient is not finite. ``last/`` then still holds the last good checkpoint.
     """

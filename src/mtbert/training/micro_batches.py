@@ -15,7 +15,7 @@ def micro_batches(
 
     The rows of a pass have at most ``budget`` tokens together. A longer row gets a pass of its own. If ``budget`` is
     None, one pass has all examples. A row that several tasks share is in the same pass for all of them, and its tokens
-    count once. ``apart`` takes the name of a task, and returns whether the task shares its rows with no other task.
+    count once. ``apart`` takes the name of a task, and returns True if this task must not share rows with others.
     """
     if not parts:
         return

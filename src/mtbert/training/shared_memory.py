@@ -96,7 +96,7 @@ def _created(size: int) -> int | None:
 
 
 def _mapped(descriptor: int) -> mmap.mmap | None:
-    """Returns the whole memory of a file descriptor; None if it cannot be mapped."""
+    """Maps the shared memory behind a file descriptor, and returns all of it; None if it cannot be mapped."""
     try:
         return mmap.mmap(descriptor, 0)
     except (OSError, ValueError):  # ValueError: it is empty

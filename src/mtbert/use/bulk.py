@@ -214,7 +214,7 @@ class _Progress:
         self._bar.moved()
 
     def made(self, parts: int, rows: int = 0, share: float | None = None) -> None:
-        """Counts ``parts`` more output files as finished, and updates the display.
+        """Adds ``parts`` to the number of finished output files, and updates the display.
 
         If other processes made these files, ``rows`` is the number of rows in them, and ``share`` is the completed
         share of the whole work. If this process made them, both are left out.

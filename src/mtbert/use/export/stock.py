@@ -89,7 +89,10 @@ def has_pooler(config: EncoderConfig) -> bool:
 
 @dataclass(frozen=True)
 class Affine:
-    """A linear layer, and the activation function and the norm after it; all but the weight may be None."""
+    """A linear layer with the activation function and the norm that follow it.
+
+    The bias, the activation function and the norm may be None.
+    """
 
     weight_KF: Tensor
     bias_K: Tensor | None
