@@ -214,9 +214,8 @@ class SoftLabels(LabelKind[Labels]):
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the index of the class that a label or an answer stands for, as a float.
 
-        ``label`` may be a label or an answer. In a yes/no task, both are the share of ``yes``. In other tasks, a label
-        is a list of shares, one for each class, and an answer is already the index. A list of shares stands for the
-        class with the largest share.
+        In a yes/no task, labels and answers are shares of ``yes``. In other tasks, a label is a list of shares, which
+        stands for the class with the largest share, and an answer is already the index.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
