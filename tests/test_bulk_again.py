@@ -15,7 +15,7 @@ from mtbert.use import making, trained
 from mtbert.use.bulk import score_files
 from mtbert.use.part_files import Job, PartFolder
 from mtbert.use.predictor import load
-from mtbert.use.trained import load_whole
+from mtbert.use.trained import load_whole, recipe_of
 
 JOB = Job(
     model="d1",
@@ -175,7 +175,7 @@ def test_a_process_whose_model_is_another_one_makes_no_part(run_copy, tmp_path):
     _, model = load_whole(run_copy / "run")
     plan = making.PartPlan(
         run=run_copy / "run",
-        overrides=(),
+        recipe=recipe_of(run_copy / "run", ()),
         tasks=("sst",),
         single=True,
         columns=columns,

@@ -14,7 +14,7 @@ from mtbert.part_share import PartShare
 from mtbert.use import ray_parts
 from mtbert.use.bulk_inputs import find_inputs
 from mtbert.use.making import PartPlan
-from mtbert.use.trained import load_whole
+from mtbert.use.trained import load_whole, recipe_of
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def plan(toy, tmp_path) -> PartPlan:
     (tmp_path / "out/.mtbert").mkdir(parents=True)
     return PartPlan(
         run=toy / "run",
-        overrides=(),
+        recipe=recipe_of(toy / "run", ()),
         tasks=("sst", "quora", "sts"),
         single=False,
         columns=tuple(rows_of(0)[0]),

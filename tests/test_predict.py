@@ -102,7 +102,11 @@ def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
         (["--task", "sst", "--text", "a", "--text-pair", "b"], "text 0: takes 1 text, found 2: ('a', 'b')."),
         (["--task", "sst", "--text", "  "], "task sst, text 0: must be UTF-8 text and not empty, found '  '."),
         (["--task", "sst", "--input", "gone.csv"], "gone.csv: there is no such file."),
-        (["--task", "sst", "--input", "{toy}/data/sts.csv"], "sts.csv, line 1: there is no column 'sentence'"),
+        (
+            ["--task", "sst", "--input", "{toy}/data/sts.csv"],
+            "sts.csv: there is no column 'sentence', found 'id', 'sentence1', 'sentence2', 'similarity'. Task sst "
+            "reads it. To name another column: --set tasks.sst.columns.text=sentence1",
+        ),
         (["--task", "sst", "--text", "a", "--output", "a.txt"], "--output a.txt: the file must end in .csv or .tsv or"),
         (["--task", "sst", "--text", "a", "--output", "gone/a.csv"], "--output gone/a.csv: must be a file in a folder"),
         (["--task", "sst", "--text", "a", "--vectors", "a.pt"], "--vectors a.pt: the file must end in .npy or"),

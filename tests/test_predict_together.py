@@ -15,6 +15,7 @@ from mtbert.recipe.settings import validate_recipe
 from mtbert.use.inputs import answering
 
 PAIRS = [("the dog runs", "a cat sleeps"), ("a very long film is dull dull dull", "bad"), ("old", "new")]
+NAME_SST = "To name columns: --set tasks.sst.columns.text=sentence1"
 QUORA, SST, STS = ["label", "p(0)", "p(1)"], ["label", *(f"p({i})" for i in range(5))], ["score"]
 
 
@@ -55,7 +56,7 @@ def test_without_a_task_all_that_fit_answer_in_one_pass_and_one_warning_names_th
     assert len(passes) == 1
     assert (done.code, done.out) == (0, "")
     assert done.err.splitlines() == [
-        f"warning: {pairs}: left out: sst (no column 'sentence').",
+        f"warning: {pairs}: left out: sst (no column 'sentence'). {NAME_SST}",
         f"done: 3 rows with the answers of quora, sts in {out}",
     ]
     rows = [json.loads(line) for line in out.read_text().splitlines()]
@@ -101,6 +102,31 @@ def test_tasks_that_read_other_columns_answer_from_them(toy, mtbert, passes, tmp
     for task in ("sst", "quora", "sts"):
         (alone,) = own(mtbert, toy / "run", task, file)
         assert row[task] == {key: pytest.approx(alone[key], abs=1e-6) for key in row[task]}
+
+
+def test_a_file_with_one_column_is_answered_in_one_file_or_in_parts_and_not_if_another_column_is_set(
+    toy, mtbert, tmp_path
+):
+    file, out = tmp_path / "in.csv", tmp_path / "out.csv"
+    file.write_text("id,sentence\na,not bad\nb,a dog\n")
+    assert mtbert("predict", toy / "run", "--input", file, "--output", out).code == 0
+    expected = out.read_text().splitlines()[1:]
+    file.write_text(file.read_text().replace("sentence", "review"))
+    for target in (out, tmp_path / "parts"):
+        done = mtbert(
+            "predict",
+            toy / "run",
+            "--input",
+            file,
+            "--output",
+            f"{target}/" if target != out else out,
+            *(["--overwrite"] if target == out else []),
+        )
+        assert f"warning: {file}: 'review' is the only text, so these tasks answer about it too: sst (no" in done.err
+        written = out if target == out else target / "in-00000.csv"
+        assert (done.code, written.read_text().splitlines()[1:]) == (0, expected)
+    call = ("predict", toy / "run", "--task", "sst", "--input", file, "--set", "tasks.sst.columns.text=sentences")
+    assert mtbert(*call).mistake.startswith(f"{file}: there is no column 'sentences', found 'id', 'review'.")
 
 
 def test_an_id_column_that_one_of_the_tasks_names_is_enough(toy, mtbert, pairs, passes):
@@ -188,7 +214,8 @@ def test_a_moved_model_answers_a_text_without_its_recipe(toy, mtbert, run_copy, 
         (
             ["--input", "{pairs}", *(f"--set=tasks.{t}.columns.text=[{t[0]}, b]" for t in ("quora", "sts"))],
             "{pairs}: no task can answer: sst (no column 'sentence'), quora (no column 'q', 'b'), "
-            "sts (no column 's', 'b'). Rename columns, or name them with --set tasks.NAME.columns.text=COLUMN.",
+            "sts (no column 's', 'b'). To name columns: --set tasks.sst.columns.text=sentence1 --set "
+            "'tasks.quora.columns.text=[sentence1, sentence2]' --set 'tasks.sts.columns.text=[sentence1, sentence2]'",
         ),
     ],
 )  # fmt: skip
@@ -217,7 +244,8 @@ def test_a_task_that_the_recipe_does_not_have_is_left_out(toy, mtbert, run_copy,
     recipe.write_text(yaml.safe_dump(content))
     done = mtbert("predict", run_copy, "--input", pairs)
     assert done.err == (
-        f"warning: {pairs}: left out: sst (no column 'sentence'), quora (the recipe of this run does not have it).\n"
+        f"warning: {pairs}: left out: sst (no column 'sentence'), quora (the recipe of this run does not have it). "
+        f"{NAME_SST}\n"
     )
     assert done.out.splitlines()[0] == "id,sentence1,sentence2,sts.score"
 

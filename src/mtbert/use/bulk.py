@@ -13,14 +13,13 @@ from mtbert.data import streams
 from mtbert.messages import clean, count, few, shown, tell_end, warn
 from mtbert.part_share import PartShare
 from mtbert.progress_bar import LiveBar, bar_line, clock, followed
-from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.bulk_inputs import InputColumns, check_folder, common_columns, find_inputs, is_pattern
-from mtbert.use.inputs import fitting, id_columns, text_columns
-from mtbert.use.making import Maker, PartPlan, check_has
+from mtbert.use.inputs import fitting, id_columns, known_task, text_columns
+from mtbert.use.making import Maker, PartPlan
 from mtbert.use.part_files import InputFile, Job
 from mtbert.use.scorer import Scorer
-from mtbert.use.trained import early_model, load_whole, recipe_of, recipe_targets
+from mtbert.use.trained import early_model, load_whole, recipe_of, recipe_targets, renamed_texts
 
 PART_ROWS = 50_000
 
@@ -57,7 +56,7 @@ def score_files(
         pattern: A file name with ``*``, ``?`` or ``[``, or a single file.
         folder: The output folder.
         console: Gets warnings, progress, and a line at the end.
-        tasks: The tasks that answer. If it is empty, all tasks answer whose text columns are in the first file.
+        tasks: The tasks that answer. If it is empty, all tasks answer that can read the first file.
         overrides: Changes of the recipe, each as ``a.b=c``.
         part_rows: The largest number of rows in a part; None means :data:`PART_ROWS`.
         share: The parts that this command makes; None means all.
@@ -75,15 +74,14 @@ def score_files(
     for line in early_model(predictor, run):
         warn(console, line)
     columns = common_columns(found, [*text_columns(recipe, predictor.tasks), *id_columns(recipe, recipe.tasks)])
-    names = list(tasks)
-    if not names:
-        names, warnings = fitting(predictor, recipe, columns.name, columns.names)
-        for line in warnings:
-            warn(console, line)
+    named = [known_task(predictor, recipe, task).name for task in tasks]
+    fits = fitting(predictor, recipe, named, columns.name, columns.names, renamed_texts(run, recipe))
+    for line in fits.warnings:
+        warn(console, line)
     plan = PartPlan(
         run=run,
-        overrides=tuple(overrides),
-        tasks=tuple(names),
+        recipe=fits.recipe,
+        tasks=tuple(fits.tasks),
         single=len(tasks) == 1,
         columns=columns.names,
         name=columns.name,
@@ -93,15 +91,12 @@ def score_files(
         model=model,
         share=share or PartShare(),
     )
-    for task in names:
-        known = recipe.tasks.get(predictor.task(task).name)
-        check_has(columns.name, columns.names, known.columns.text if known is not None else ())
     maker = plan.maker(predictor)
     _check_keys(maker, found)
     for key, name in maker.scorer.names.items():
         if key != name:
             warn(console, f"the input has a column {shown(key)}, so the answers to it are in {shown(name)}.")
-    maker.parts.begin(_job(plan, recipe, maker.scorer, columns))
+    maker.parts.begin(_job(plan, maker.scorer, columns))
     progress = _Progress(console, found)
     with progress.bar_shown():
         if ray is not None:
@@ -139,7 +134,8 @@ def _check_keys(maker: Maker, found: Sequence[InputFile]) -> None:
                 maker.check_columns(given, keys)
 
 
-def _job(plan: PartPlan, recipe: Recipe, scorer: Scorer, columns: InputColumns) -> Job:
+def _job(plan: PartPlan, scorer: Scorer, columns: InputColumns) -> Job:
+    recipe = plan.recipe
     own = plan.suffix == ".jsonl"  # each line names its columns
     return Job(
         model=plan.model,

@@ -1,15 +1,17 @@
 """Functions that read a user's file, with or without labels, for tasks of a trained model."""
 
+import shlex
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 
-from mtbert import files
+from mtbert import files, yaml_text
 from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
@@ -18,6 +20,7 @@ from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
 from mtbert.data.whole import Whole
 from mtbert.messages import clean, count, few, shown
+from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
 from mtbert.use.outputs import STANDARD_OUTPUT
@@ -60,11 +63,11 @@ def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Da
 
 
 def unlabelled(
-    predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str
+    predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str, fixed: Collection[str] = ()
 ) -> tuple[list[Dataset], Whole, list[str]]:
     """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and warnings.
 
-    If ``tasks`` is empty, all tasks whose text columns are in the file are used. If the file contains none of the
+    Which tasks are used, and which columns they read, is described at :func:`fitting`. If the file contains none of the
     recipe's id columns, a column of row numbers is added, under the name of the first id column.
 
     A row with an empty text is left out for all tasks that read the text. A warning counts the rows with empty texts.
@@ -74,14 +77,13 @@ def unlabelled(
             ``tasks`` names a single task.
     """
     with _input(file) as (name, folder):
-        warnings: list[str] = []
-        named = list(tasks)
-        if not tasks:
-            found = whole.read_columns(name, folder / name, text_columns(recipe, predictor.tasks))
-            tasks, warnings = fitting(predictor, recipe, name, found)
+        named = [known_task(predictor, recipe, task).name for task in tasks]
+        asked = named or [task for task in predictor.tasks if task in recipe.tasks]
+        given = whole.read_whole(name, folder / name, (*text_columns(recipe, asked), *id_columns(recipe, asked)))
+        fits = fitting(predictor, recipe, named, name, given.columns, fixed)
+        recipe, tasks, warnings = fits.recipe, fits.tasks, fits.warnings
         chosen = [known_task(predictor, recipe, task) for task in tasks]
         texts, ids = text_columns(recipe, tasks), id_columns(recipe, tasks)
-        given = whole.read_whole(name, folder / name, (*texts, *ids))
         there = [id_ for id_ in ids if id_ in given.columns]
         table = _texts(recipe, chosen, name, folder, *(there or ids)[:1], gaps=len(named) != 1)
     data = datasets_of(predictor, tasks, table)
@@ -103,7 +105,7 @@ def unlabelled(
 
 
 def answering(
-    recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str]
+    recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str], repair: str = ""
 ) -> tuple[list[str], list[str]]:
     """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
 
@@ -114,6 +116,7 @@ def answering(
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
         reasons: A dict from task name to a further reason why the task cannot answer.
+        repair: What the user can do so that these tasks answer; the messages end with it.
 
     Raises:
         ValueError: If no task is left.
@@ -125,11 +128,9 @@ def answering(
     left_out = few([f"{n} ({why})" for n, why in against.items()])
     found = [n for n in candidates if n not in against]
     if not found:
-        repair = "Rename columns, or name them with --set tasks.NAME.columns.text=COLUMN."
-        raise ValueError(
-            f"{clean(name)}: no task can answer: {left_out}. {repair if reasons else 'Ask one of them with --task.'}"
-        )
-    return found, [f"{name}: left out: {left_out}."] if against else []
+        repair = repair or ("Give a file that has texts." if reasons else "Ask one of them with --task.")
+        raise ValueError(f"{clean(name)}: no task can answer: {left_out}. {repair}")
+    return found, [f"{name}: left out: {left_out}. {repair}".rstrip()] if against else []
 
 
 def text_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
@@ -137,22 +138,115 @@ def text_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(c for task in tasks if task in recipe.tasks for c in recipe.tasks[task].columns.text))
 
 
+def _of_labels(recipe: Recipe, task: str) -> list[str]:
+    """Returns the names of the columns of labels and weights of a task."""
+    columns = recipe.tasks[task].columns
+    return [*columns.labels, *([columns.weight] if columns.weight is not None else [])]
+
+
+def _reading(task: TaskRecipe, texts: tuple[str, ...]) -> TaskRecipe:
+    return task.model_copy(update={"columns": task.columns.model_copy(update={"text": texts})})
+
+
+def _likely(names: Sequence[str], free: Sequence[str]) -> Sequence[str]:
+    """Returns as many of the columns ``free`` as there are ``names``: for one name, the most similar column."""
+    if len(names) == 1:
+        return [max(free, key=lambda column: SequenceMatcher(None, names[0], column).ratio())]
+    return free[: len(names)]
+
+
+def _option(task: str, columns: Sequence[str]) -> str:
+    """Returns the option of the command line that lets a task read other text columns."""
+    value = clean(yaml_text.inline(columns[0] if len(columns) == 1 else list(columns)))
+    return shlex.join(["--set", f"tasks.{task}.columns.text={value}"])
+
+
 def id_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
     """Returns the names of all id columns that the recipe names for ``tasks``."""
     return list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
 
 
-def fitting(predictor: Predictor, recipe: Recipe, name: str, found: Collection[str]) -> tuple[list[str], list[str]]:
-    """Returns the tasks whose text columns are all in ``found``, the columns of the input ``name``.
+@dataclass(frozen=True)
+class Fitting:
+    """The tasks that answer an input file, and what they read in it.
 
-    Also returns a list of warnings, with one entry if tasks are left out.
+    Attributes:
+        recipe: The recipe of the run, in which each of the tasks reads columns that the file has.
+        tasks: The names of the tasks.
+        warnings: At most two lines: which tasks read another column than in training, and which tasks are left out.
     """
-    reasons = {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in recipe.tasks}
-    for task in predictor.tasks:
-        missing = [column for column in text_columns(recipe, [task]) if column not in found]
-        if missing:
-            reasons[task] = f"no column {few(missing, quoted=True)}"
-    return answering(recipe, list(predictor.tasks), name, reasons)
+
+    recipe: Recipe
+    tasks: list[str]
+    warnings: list[str]
+
+
+def fitting(
+    predictor: Predictor,
+    recipe: Recipe,
+    named: Sequence[str],
+    name: str,
+    found: Collection[str],
+    fixed: Collection[str] = (),
+) -> Fitting:
+    """Returns the tasks that answer the input ``name``, whose columns are ``found``.
+
+    A task reads the text columns that the recipe names. If the input lacks them, but other tasks read one text (or, for
+    a task of pairs, one pair of texts) in it, the task answers about the same text, as all tasks do that a server is
+    asked. If no task finds its columns, and one column is left beside ids, labels and weights, this column is the text.
+
+    Args:
+        predictor: The model.
+        recipe: The recipe of its run.
+        named: The tasks that the user has named. If it is empty, all tasks answer that can.
+        name: The name of the input, for messages.
+        found: The columns of the input.
+        fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
+
+    Raises:
+        ValueError: If a named task cannot answer, or no task is left.
+    """
+    own = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task in recipe.tasks}
+    lacking = {task: [c for c in columns if c not in found] for task, columns in own.items()}
+    no_texts = [*id_columns(recipe, own), *(c for task in own for c in _of_labels(recipe, task))]
+    free = [column for column in found if column not in no_texts]
+    instead: dict[str, tuple[str, ...]] = {}
+    for size in (1, 2):
+        alike = [task for task in own if predictor.task(task).texts == size]
+        read = {own[task] for task in alike if not lacking[task]}
+        if size == 1 and all(lacking.values()):
+            read = {(column,) for column in free}
+        if len(read) == 1:
+            instead |= {task: next(iter(read)) for task in alike if lacking[task] and task not in fixed}
+    warnings = []
+    for columns in dict.fromkeys(instead.values()):
+        moved = [task for task in instead if instead[task] == columns and task in (named or own)]
+        if moved:
+            only = "is the only text" if len(columns) == 1 else "is the only pair of texts"
+            told = few([f"{task} (no column {few(lacking[task], quoted=True)})" for task in moved])
+            other = _option(moved[0], ["COLUMN", "OTHER"][: len(columns)])
+            warnings.append(
+                f"{name}: {few(columns, quoted=True)} {only}, so these tasks answer about it too: {told}. To name "
+                f"another column: {other}"
+            )
+    changed = {task: _reading(recipe.tasks[task], columns) for task, columns in instead.items()}
+    recipe = recipe.model_copy(update={"tasks": {**recipe.tasks, **changed}})
+    without = {task: columns for task, columns in lacking.items() if columns and task not in instead}
+    options = {task: _option(task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
+    for task in named:
+        if task in without:
+            repair = f" To name another column: {options[task]}" if task in options else ""
+            raise ValueError(
+                f"{clean(name)}: there is no column {shown(without[task][0])}, found {few(found, quoted=True)}. Task "
+                f"{task} reads it.{repair}"
+            )
+    if named:
+        return Fitting(recipe, list(named), warnings)
+    reasons = {task: f"no column {few(columns, quoted=True)}" for task, columns in without.items()}
+    reasons |= {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in own}
+    repair = f"To name columns: {' '.join(list(options.values())[:3])}" if options else ""
+    tasks, more = answering(recipe, list(predictor.tasks), name, reasons, repair)
+    return Fitting(recipe, tasks, [*warnings, *more])
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from mtbert.data import streams
 from mtbert.data.streams import RowStream
 from mtbert.messages import few, near, shown
 from mtbert.part_share import PartShare
+from mtbert.recipe.settings import Recipe
 from mtbert.use.part_files import Filled, InputFile, PartFolder, PartRecord, part_writer
 from mtbert.use.predictor import Predictor
 from mtbert.use.scorer import Scorer
-from mtbert.use.trained import load_whole, recipe_of
+from mtbert.use.trained import load_whole
 
 BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
 
@@ -135,7 +136,7 @@ class PartPlan:
 
     Attributes:
         run: The folder of the run or model.
-        overrides: Changes of the recipe.
+        recipe: The recipe of the run, which names the columns that tasks read.
         tasks: The tasks that answer.
         single: Whether answers are written without the name of the task.
         columns: The columns of the first input file.
@@ -148,7 +149,7 @@ class PartPlan:
     """
 
     run: Path
-    overrides: tuple[str, ...]
+    recipe: Recipe
     tasks: tuple[str, ...]
     single: bool
     columns: tuple[str, ...]
@@ -174,7 +175,7 @@ class PartPlan:
                 )
         scorer = Scorer(
             predictor,
-            recipe_of(self.run, self.overrides),
+            self.recipe,
             self.tasks,
             single=self.single,
             columns=self.columns,

@@ -24,7 +24,7 @@ from mtbert.use.inputs import answering, unlabelled
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.scorer import output_row
-from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targets
+from mtbert.use.trained import early_model, find_recipe, recipe_of, recipe_targets, renamed_texts
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         predictor.check_vectors(alone)
     with followed(console):
         if recipe is not None and source is not None:
-            data, given, warnings = unlabelled(predictor, recipe, question.tasks, source)
+            data, given, warnings = unlabelled(predictor, recipe, question.tasks, source, renamed_texts(path, recipe))
         else:
             data, given, warnings = _one_row(predictor, recipe, question)
         if question.unsure is not None:

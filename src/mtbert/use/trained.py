@@ -116,6 +116,12 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
     return changed
 
 
+def renamed_texts(path: Path, recipe: Recipe) -> set[str]:
+    """Returns the names of the tasks whose text columns in ``recipe`` are not those of the run at ``path``."""
+    own = recipe_of(path, ()).tasks
+    return {name for name, task in recipe.tasks.items() if task.columns.text != own[name].columns.text}
+
+
 def trained_files(path: Path, task: str) -> dict[str, str]:
     """Returns a dict from the SHA-256 of each train file of a task to the file's name, as the run recorded them.
 
