@@ -182,9 +182,8 @@ def test_an_encoder_that_cannot_be_fetched_is_named_without_the_token(hub: ToyHu
     secret = {"X-Error-Code": "GatedRepo", "X-Request-Id": TOKEN, "X-HF-Warning": f"encoder; {TOKEN}"}
     for path in ("/api/models/org/encoder", "/org/encoder/resolve/main/config.json"):
         hub.failing[path] = (403, secret, b"TOKEN")
-    with pytest.raises(
-        FileNotFoundError, match=r"^org/encoder: neither a folder here nor .*GatedRepoError: "
-    ) as caught:
+    said = r"^org/encoder: no folder here, and on the Hub: the token has no right to do this\. Use a token that has it"
+    with pytest.raises(ValueError, match=said) as caught:
         find_encoder("org/encoder")
     assert TOKEN not in str(caught.value)
     assert caught.value.__cause__ is None

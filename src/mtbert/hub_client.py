@@ -25,12 +25,13 @@ SECONDS = 300.0  # that the Hub may take for an answer
 _Answer = TypeVar("_Answer")
 
 
-def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
+def asked(what: str, question: Callable[[], _Answer], repair: str = "") -> _Answer:
     """Returns the result of ``question``, a function that asks the Hub.
 
     Args:
         what: The name of the model or file that is asked for. Error messages begin with this name.
         question: The function.
+        repair: What the user can do besides. Error messages about the Hub end with it.
 
     Raises:
         FileNotFoundError: If the Hub has no such model, or hides it from the user.
@@ -42,7 +43,7 @@ def asked(what: str, question: Callable[[], _Answer]) -> _Answer:
         with logs_without_token(), _bounded():
             return question()
     except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
-        failure = _failure(what, error)
+        failure = _failure(what, error, repair)
     raise failure  # outside of the handler, because a chained error would show the words of the Hub
 
 
@@ -65,7 +66,7 @@ def hub_reason(error: Exception) -> str:
     return reason(ValueError(without_token(str(error)) or type(error).__name__))  # hidden before the line is cut
 
 
-def _failure(what: str, error: Exception) -> Exception:
+def _failure(what: str, error: Exception, repair: str) -> Exception:
     """Returns the error to raise in place of ``error``, which the Hub's client raised."""
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
@@ -76,23 +77,24 @@ def _failure(what: str, error: Exception) -> Exception:
         if isinstance(cause, OSError) and cause.errno in FULL:
             return OSError(cause.errno, cause.strerror, cause.filename or HF_HUB_CACHE)
         if isinstance(cause, OfflineModeIsEnabled):
-            return ValueError(f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.")
+            return ValueError(f"{what}: HF_HUB_OFFLINE is set, so the Hub is not asked. Unset it.{repair}")
         if "TimeoutException" in kinds:
-            return ConnectionError(f"{what}: the Hub did not answer in time. Try again later.")
+            return ConnectionError(f"{what}: the Hub did not answer in time. Try again later.{repair}")
         if "TransportError" in kinds:
-            return ConnectionError(f"{what}: the Hub cannot be reached ({hub_reason(cause)}). Check the network.")
+            why = hub_reason(cause)
+            return ConnectionError(f"{what}: the Hub cannot be reached ({why}). Check the network.{repair}")
         if isinstance(cause, HfHubHTTPError):
-            return _refusal(what, cause.response.status_code, cause.server_message)
-    return ValueError(f"{what}: the Hub's client fails ({type(error).__name__}: {hub_reason(error)}).")
+            return _refusal(what, cause.response.status_code, cause.server_message, repair)
+    return ValueError(f"{what}: the Hub's client fails ({type(error).__name__}: {hub_reason(error)}).{repair}")
 
 
-def _refusal(what: str, status: int, words: str | None) -> Exception:
+def _refusal(what: str, status: int, words: str | None, repair: str) -> Exception:
     kind: type[Exception] = FileNotFoundError if status in (401, 404) else ValueError
     said = _SAID.get(status, f"the Hub refuses this with status {status}")
     if status >= 408 and status not in _LASTING:
         kind, said = ConnectionError, _SAID.get(status, f"the Hub fails with status {status}. Try again later")
     heard = f" The Hub says: {hub_reason(ValueError(words))}." if words and words.strip() else ""
-    return kind(f"{what}: {said}.{heard}")
+    return kind(f"{what}: {said}.{heard}{repair}")
 
 
 def _causes(error: Exception) -> Iterator[Exception]:

