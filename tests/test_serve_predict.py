@@ -9,6 +9,7 @@ from toy_server import Server, near, texts
 server = toy_server.server
 
 PAIR = ["the cat", "a dog runs"]
+KSERVE = {"name": "texts", "shape": [1], "datatype": "BYTES", "data": ["the cat sings"]}
 
 
 def test_each_text_gets_the_answers_of_the_tasks_that_take_it(server: Server):
@@ -24,6 +25,15 @@ def test_each_text_gets_the_answers_of_the_tasks_that_take_it(server: Server):
         one = [row] if isinstance(row, str) else [tuple(row)]
         for task, answer in answers.items():
             assert near(answer, server.predictor.predict(task, one)[0]), (task, row)
+
+
+def test_numbers_have_six_digits_and_those_of_the_predictor_have_all(server: Server):
+    exact = server.predictor.predict("mood", ["the cat sings"])[0]
+    (found,) = server.post("/v1/predict/mood", {"texts": ["the cat sings"]})["answers"]
+    assert found == {key: float(f"{p:.6g}") if isinstance(p, float) else p for key, p in exact.items()}
+    assert found != exact
+    column = server.post("/v2/models/mood/infer", {"inputs": [KSERVE]})["outputs"][1]
+    assert column["data"] == [found["p(bad)"]]
 
 
 def test_only_the_named_tasks_answer_each_of_them_once(server: Server):

@@ -1,6 +1,7 @@
 """One recipe of a study is scored on test once; a test that cannot be made is not recorded."""
 
 import hashlib
+import io
 import json
 import re
 import shutil
@@ -71,7 +72,14 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     again = CliRunner().invoke(cli.app, ["report", str(out), "--row", "sum", *options])
     assert isinstance(again.exception, ValueError)
     assert "row pcgrad was scored on test before" in str(again.exception)
-    commands.report_on(out, SILENT)
+    printed = Console(file=io.StringIO(), width=300)
+    commands.report_on(out, printed)
+    rows = (out / "tables/scores.csv").read_text().splitlines()[2:]
+    best = max(rows, key=lambda line: line[line.rindex(',"') :]).partition(",")[0]  # by the mean of overall
+    assert printed.file.getvalue().splitlines()[-2:] == [
+        f"done: the report is {out}/report.html",
+        f"next: mtbert predict {out}/cells/{best}-0/run --text 'some text'",
+    ]
     assert (out / "test.json").read_bytes() == before
     assert (out / "tables/test.csv").read_text().splitlines() == table
 

@@ -303,18 +303,18 @@ def tune(
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:
     """Writes the report of an ended run, if ``report`` is true. Says what to do next, and returns ``run``."""
+    from mtbert.use.trained import ask_line
+
     page = None
     if report:
         from mtbert.studying.commands import report_at_end
 
         page = report_at_end(run.path, console)
     recipe = run.scores.recipe
-    sizes = {1, 2} & {size for t in recipe.tasks.values() if t.scored for size in (1, 2) if t.task.takes(size)}
-    texts = ["--text", "some text", *(["--text-pair", "another text"] if 1 not in sizes else [])]
     tell_end(
         console,
         f"the model is in {run.path / 'best'}" + (f", its report is {page}" if page is not None else ""),
-        command_line("predict", run.path, *texts),
+        ask_line(run.path, recipe),
         command_line("train", "--resume", run.path, "--epochs", 2 * recipe.train.epochs),
     )
     return run

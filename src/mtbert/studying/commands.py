@@ -18,10 +18,11 @@ from mtbert.studying import report, results
 from mtbert.studying.held_out import score_held_out
 from mtbert.studying.held_out_scores import read_held_out
 from mtbert.studying.plan import Plan
-from mtbert.studying.results import Results
+from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.run_processes import run_all
 from mtbert.studying.runs import CELLS, lay_out, run_place, run_recipes
 from mtbert.training.assemble import check_encoder
+from mtbert.use.trained import ask_line
 
 
 def run_study(
@@ -255,4 +256,14 @@ def _write(found: Results, out: Path, console: Console) -> None:
     for table in made.tables:
         console.print(table.printed())
     console.print(made.conclusion.headline, soft_wrap=True)
-    tell_end(console, f"the report is {page}", *([] if found.stopped is None else [found.stopped.again]))
+    best = _best_run(made)
+    asked = None if best is None else ask_line(best.folder, best.recipe)
+    following = asked if found.stopped is None else found.stopped.again
+    tell_end(console, f"the report is {page}", *([] if following is None else [following]))
+
+
+def _best_run(made: report.Report) -> EndedRun | None:
+    """Returns the first run of the recipe with the best score; None if no task was scored."""
+    summary = made.summary
+    means = {name: row.scores[summary.main].mean for name, row in summary.rows.items() if summary.main in row.scores}
+    return next(iter(made.results.runs[max(means, key=means.__getitem__)].values())) if means else None

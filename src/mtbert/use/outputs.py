@@ -21,7 +21,7 @@ from mtbert.recipe.files import RECIPE_FILE
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATED = ("", ".csv", ".tsv")  # standard output too
 VECTORS = (".npy", ".safetensors")
-DIGITS = 6  # significant digits of a number in a file
+DIGITS = 6  # significant digits of a number in a file, or in a response of the server
 RENAMED_PREFIX = "predicted_"  # put before the name of an answer that is also the name of an input column
 STANDARD_OUTPUT = "-"
 RECORDS = ".mtbert"  # readers of a folder of Parquet files skip names that begin with a full stop
@@ -184,7 +184,7 @@ def free_name(name: str, taken: Collection[str]) -> str:
     return name
 
 
-def rounded(value: object) -> object:
+def rounded(value: Any) -> Any:
     """Returns ``value`` with each number in it rounded to ``DIGITS`` significant digits."""
     if isinstance(value, list):
         return [rounded(item) for item in value]

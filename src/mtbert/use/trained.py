@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mtbert import environment, files
 from mtbert.data.cells import readable
-from mtbert.messages import clean, few
+from mtbert.messages import clean, command_line, few
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.storage.model_folder import find_model_folder
@@ -144,6 +144,12 @@ def find_recipe(path: Path) -> Path | None:
     """Returns the path of the recipe file in ``path`` or in its parent folder; None if neither contains a recipe."""
     there = (folder / RECIPE_FILE for folder in (path, path.resolve().parent))
     return next((file for file in there if file.is_file()), None)
+
+
+def ask_line(run: Path, recipe: Recipe) -> str:
+    """Returns a command that asks the model of a run about some text or, if all its tasks take pairs, about two."""
+    single = any(task.scored and task.takes(1) for task in recipe.tasks.values())
+    return command_line("predict", run, "--text", "some text", *([] if single else ["--text-pair", "another text"]))
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

@@ -174,7 +174,9 @@ def main() -> None:
     if given.task is not None and given.task not in tasks:
         parser.error(f"no task {given.task!r} takes {len(row)} texts here; these do: {', '.join(tasks) or 'none'}")
     answers = {name: folder.answers(name, [row])[0] for name in ([given.task] if given.task else tasks)}
-    print(json.dumps(answers[given.task] if given.task else answers, ensure_ascii=False))
+    text = json.dumps(answers[given.task] if given.task else answers)
+    # Six digits, as in the files of mtbert predict.
+    print(json.dumps(json.loads(text, parse_float=lambda number: float(f"{float(number):.6g}")), ensure_ascii=False))
 
 
 if __name__ == "__main__":

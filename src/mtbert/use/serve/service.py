@@ -5,7 +5,7 @@ Dimension key: B texts, D width of the encoder.
 
 import asyncio
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
@@ -16,6 +16,7 @@ from mtbert import scoring
 from mtbert.columns import TextColumn
 from mtbert.messages import clean, count, few, near, shown
 from mtbert.task import Task
+from mtbert.use.outputs import rounded
 from mtbert.use.predictor import Predictor, checked_texts
 from mtbert.use.serve.batching import Batcher
 from mtbert.use.serve.errors import Refused
@@ -72,7 +73,7 @@ class Service:
         """Returns the answers to rows of texts, and the indices of the rows that were cut because they were too long.
 
         The answers are a list with one dict ``{task: answer}`` per row. A row is answered by those tasks in ``names``
-        that take as many texts as the row has.
+        that take as many texts as the row has. Their numbers are rounded, as in the files of ``mtbert predict``.
 
         Raises:
             Refused: If a task does not exist, if a text is not allowed, or if no task takes as many texts as a row has.
@@ -83,7 +84,8 @@ class Service:
         rows = self._rows(tasks, texts)
         if not rows:
             return BatchResult([], None, (), 0)
-        return await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))
+        found = await self.batcher.ask(Asked(tuple(task.name for task in tasks), rows))
+        return replace(found, answers=list(map(rounded, found.answers)))
 
     async def vectors(self, name: str | None, texts: Sequence[str], *, cut: bool = True) -> tuple[Vectors, int]:
         """Returns a vector for each text, ``[B, D]``, and how many tokens were encoded.
