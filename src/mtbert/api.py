@@ -111,7 +111,7 @@ def train(
         profile: Whether to print how the time of a step is spent. This prints nothing unless ``progress`` is true.
         track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
         report: Whether to write ``report.html`` into the folder of the run at its end, as the command does. If that
-            fails, a warning is printed, and the run has ended all the same.
+            fails, a warning is printed, and the run still counts as ended.
         progress: Whether to show a progress bar and print what the command prints.
 
     Returns:

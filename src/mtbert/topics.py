@@ -16,9 +16,10 @@ def page_titles() -> dict[str, str]:
 
 
 def topics_about(words: str) -> dict[str, str]:
-    """Returns the topics in whose headings all ``words`` begin a word, and their headings.
+    """Returns topics about some words, as a dict from topic to heading.
 
-    If there are none, returns the topics whose texts have all words, those with the most mentions first. At most
+    These are the topics whose heading has, for each of the words, a word that begins with it. If there are none, they
+    are the topics whose text has all the words, and the topic with the most mentions comes first. At most
     ``MOST_FOUND`` topics are returned.
     """
     wanted = [re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in words.split()]

@@ -77,7 +77,7 @@ class AnswerType:
     soft: AnswerType | None = None  # the type of tasks whose labels are distributions; None if there are no such tasks
 
     def with_labels(self, soft: SoftKind | None) -> AnswerType:
-        """Returns the variant of this answer type that reads labels of the kind ``soft``: votes or shares.
+        """Returns the variant of this answer type that reads soft labels. ``soft`` says how they are given.
 
         If ``soft`` is None, or if there is no such variant, returns this answer type.
         """

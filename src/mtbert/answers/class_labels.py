@@ -210,9 +210,9 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
-    """Returns a table of precision, recall and F1. It has one row per class, label, entity type or tag in ``each``.
+    """Returns a table of precision, recall and F1 with one row for each class, label, entity type or tag.
 
-    ``what`` is the heading of the first column, such as ``class``.
+    ``each`` lists what the rows are about. ``what`` is the heading of the first column, such as ``class``.
     """
     rows = (
         (

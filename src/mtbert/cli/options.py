@@ -15,7 +15,10 @@ def shipped_names(incomplete: str) -> list[str]:
 
 
 def task_names(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Returns the tasks of the run on the command line whose names begin with ``incomplete``, for shell completion."""
+    """Returns the tasks whose names begin with what has been typed so far, for shell completion.
+
+    They are tasks of the run that the command line names.
+    """
     from mtbert.recipe.files import RECIPE_FILE
     from mtbert.yaml_text import read_yaml
 

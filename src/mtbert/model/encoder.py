@@ -231,7 +231,10 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest ``layers`` layers have. Each is applied to every token."""
+        """Returns how many parameters the lowest layers have, if ``layers`` of them are counted.
+
+        Each of these parameters is applied to every token.
+        """
         return _multiplied(self.layers[:layers], first_only=False)
 
     def _layers(self) -> Iterator[EncoderLayer]:

@@ -55,9 +55,9 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     """Returns the distances that occur between two tokens of the same sequence in a batch.
 
     If ``apart`` is true, the result lists the distances separately for each span of the batch
-    (:class:`~mtbert.batch.Span`). The number of listed distances then always differs from the number of tokens and from
-    the number of sequences. The number of rows in a module's input therefore shows whether the rows stand for
-    distances, tokens or sequences.
+    (:class:`~mtbert.batch.Span`), and a few more at the end, so that the number of listed distances is neither the
+    number of tokens nor the number of sequences. A module can therefore tell from the number of rows of its input
+    whether the rows stand for distances, tokens or sequences.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}

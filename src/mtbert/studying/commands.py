@@ -202,8 +202,8 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
     Args:
         path: The folder of the study or run.
         console: Shows warnings and the tables.
-        row: The name of a recipe of the study, whose runs are scored on test data before the report is written. In each
-            study, only one recipe can be scored on test data, and only once.
+        row: The name of a recipe of the study. The runs of this recipe are scored on test data before the report is
+            written. In each study, only one recipe can be scored on test data, and only once.
         test: A dict from the name of each task of this recipe to the path of a labelled test file.
 
     Raises:

@@ -49,7 +49,7 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
 
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws how often two labels occur together, for each task whose labels are sets.
+    """Draws a chart for each task whose labels are sets: how often each pair of labels occurs together.
 
     The figure compares the labels of dev with the answers of two recipes of the study, over all seeds: the reference
     recipe and the best recipe.

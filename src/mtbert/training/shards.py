@@ -59,7 +59,7 @@ class Sums:
     error: str | None = None
 
     def __add__(self, other: "Sums") -> "Sums":
-        """Returns the sums over all shards of ``self`` and ``other``. The gradients of ``self`` may be overwritten."""
+        """Returns ``self`` plus ``other``. The gradients of ``self`` may be overwritten."""
         if self.error is not None or other.error is not None:
             return failed(self.error or other.error)
         return Sums(

@@ -48,7 +48,7 @@ def start_run(
         track: A tracker that also receives all logged numbers; None for no tracker.
         rows: Data in memory, which are saved in the folder. The recipe that is written there has no ``data.root``, so
             that the folder can be moved.
-        processes: The processes that train the run together. This must be the first of them.
+        processes: The processes that train the run together. Only the first of them calls this function.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, if ``out`` exists, or if

@@ -296,7 +296,7 @@ def _texts(
 
 
 def columns_read(recipe: Recipe, tasks: Iterable[Task], id_: str | None) -> tuple[list[Columns], set[str]]:
-    """Returns a pair: the columns that each task reads, and the columns of texts that may be lists of words.
+    """Returns a pair: the columns that each task reads, and the text columns whose cells may be lists of words.
 
     ``id_`` is the name of the id column, or None if rows are numbered.
     """

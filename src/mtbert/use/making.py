@@ -25,14 +25,15 @@ BLOCK_ROWS = 8192  # rows that are sorted by length and answered together
 
 @dataclass
 class Maker:
-    """Makes the parts of input files.
+    """Answers the rows of input files, and writes the answers as parts. A part is an output file.
 
     Attributes:
         scorer: Answers the rows.
         parts: The output folder.
         part_rows: The largest number of rows in a part.
-        share: The parts that this command makes.
-        tick: Called after each block with its number of rows, and the share of the current file that has been read.
+        share: Says which parts this command makes.
+        tick: Called after each block of rows, with the number of its rows and the fraction of the current file that has
+            been read.
     """
 
     scorer: Scorer

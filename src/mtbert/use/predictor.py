@@ -341,7 +341,7 @@ def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
 def checked_texts(where: str, parts: Sequence[Any], given: Any = None) -> tuple[str, ...]:
     """Returns the texts of one example. Raises a ValueError if a text is empty or not UTF-8.
 
-    The error message begins with ``where``, and quotes the faulty text or, if ``given`` is not None, quotes ``given``.
+    The error message begins with the value of ``where``. Then it quotes ``given`` or, if this is None, the faulty text.
     """
     for part in parts:
         if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):

@@ -1,8 +1,8 @@
 """GTE: BERT with rotary positions and a gated activation.
 
 Source: Zhang et al., "mGTE: Generalized Long-Context Text Representation and Reranking Models for Multilingual Text
-Retrieval", 2024. The names of weights are those in published files, which transformers writes too. The authors' own
-code, whose files have the ``model_type`` "new", has more kinds of encoders than GTE. Keys of such files are checked.
+Retrieval", 2024. The names of weights are those in published files, which transformers writes too. Files of the
+authors' own code have the ``model_type`` "new". They may describe other encoders than GTE, so their keys are checked.
 """
 
 from dataclasses import replace

@@ -52,7 +52,7 @@ class Folder:
     def vectors(self, task: str, texts: Sequence[str]) -> Any:
         """Returns the vector of each text, as an array with a row for each text.
 
-        Only tasks whose texts are encoded separately have vectors of single texts: those with a ``vector_graph``.
+        The task must encode each text separately. Only such tasks have a ``vector_graph``.
         """
         facts = self.about["tasks"][task]
         found = self._run(facts["vector_graph"], facts | {"inputs": "single"}, [[text] for text in texts])

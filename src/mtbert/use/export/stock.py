@@ -143,7 +143,7 @@ def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> boo
 
 
 def head_for_words(config: EncoderConfig) -> NativeHead:
-    """Returns the head that the family's class for token classification has in transformers."""
+    """Returns the form of head that transformers uses in this family's class for token classification."""
     return config.native if config.native is not None and config.native.words else NativeHead(names=("classifier",))
 
 
