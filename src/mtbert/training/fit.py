@@ -166,7 +166,7 @@ def fit(
             again = command_line("train", "--resume", out)
             said = f"stopped at step {run.done}, and saved. Go on with: {again}"
             if run.best.score > -math.inf:
-                said += f"\nThe best model so far can be used meanwhile: {command_line('report', out)}"
+                said += f"\nThe best model so far is ready: {command_line('report', out)}; {command_line('serve', out)}"
             raise Stopped(said) from None
         except FloatingPointError as error:
             left = f"The last good checkpoint is {out / 'last'}." if saved else "There is no checkpoint yet."
