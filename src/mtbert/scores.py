@@ -99,7 +99,7 @@ def score_table(
     table = Table(Column("task", overflow="fold"), Column("metric", no_wrap=True), title=title)
     beside = [] if other is None else [other[1]]
     for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(heading, justify="right")
     if doubts := _doubts(recipe, scores):
         lines = [*doubts, f"What that means: {command_line('docs', 'scores')}"]
         table.caption, table.caption_justify = Text("\n".join(lines), style="yellow"), "left"
