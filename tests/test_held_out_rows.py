@@ -10,7 +10,7 @@ import pytest
 import torch
 import toy_run
 
-from mtbert import metrics, scoring, splits
+from mtbert import dev_rows, metrics, scoring
 from mtbert.answers.calibration import TEMPERATURE_OF_CLASSES
 from mtbert.answers.fitting import row_weights
 from mtbert.batch import TaskRows
@@ -65,7 +65,7 @@ def test_held_out_rows_are_a_tenth_of_train_and_share_no_text_with_the_rest(fold
 
 
 def test_at_most_so_many_rows_are_held_out(folder: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(splits, "MOST_HELD_OUT", 3)
+    monkeypatch.setattr(dev_rows, "MOST_HELD_OUT", 3)
     one = run_of(raw(folder, ("sst",), calibrate=True, held_out=0.5)).data["sst"]
     assert one.held_out is not None
     assert len(one.held_out) == 3

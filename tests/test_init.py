@@ -59,7 +59,7 @@ tables:  # files that several tasks read
     train: pairs.csv
     # dev: FILE  (without one, dev is a tenth of train that shares no text with the rest)
     columns:
-      text: [first, second]  # a pair; or second alone, with inputs: single
+      text: [first, second]  # for one of them alone: text: second, and inputs: single
     batch_size: 16
 tasks:
   same:
@@ -285,8 +285,8 @@ LONG = "a line of eight words and a few more, of"
         ("toy.csv", "text,label\nüber,a\n".encode("latin-1"), "toy.csv, line 2: byte 0xfc is not UTF-8."),
         ("toy.csv", b"\0\1\2", "toy.csv, line 1: a NUL character is not text."),
         ("toy.csv", b"text,text\na,b\n", "toy.csv, line 1: 2 columns are named 'text'. Rename all but one."),
-        ("toy.csv", b"text\nan old cat\nthe dog\n", "must have a column of labels, found 'text': texts. Add one."),
-        ("toy.csv", b"text,label\nan old cat,a\n", "'label': 1 different value in 1 row, so no classes. Add one."),
+        ("toy.csv", b"text\nan old cat\nthe dog\n", "must have a column of labels, found 'text': texts. Add one"),
+        ("toy.csv", b"text,label\nan old cat,a\n", "'label': 1 different value in 1 row, so no classes. Add one"),
         ("toy.csv", b"spam\n1\n0\n1\n0\n", "must have a column of texts, found 'spam': 2 values, '0' and '1'."),
         ("toy.csv", f"{LONG},pos\n".encode() * 4, "line 1: must name the columns, found what looks like a row,"),
         ("toy.csv", b"so good,pos\n" + b"well,neg\nah,pos\n" * 2, "toy.csv, line 1: must name the columns,"),

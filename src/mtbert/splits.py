@@ -15,19 +15,16 @@ from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
 from mtbert.data import labels, sources
 from mtbert.data.cells import readable
-from mtbert.data.draw import drawn
 from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
-from mtbert.data.split import Inseparable, far_from
 from mtbert.data.tables import Table, TableFile
+from mtbert.dev_rows import draw_dev, draw_held_out
 from mtbert.files import resolved, sha256
-from mtbert.messages import count, see, shown
+from mtbert.messages import see, shown
 from mtbert.progress_bar import progress_of
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
-
-MOST_HELD_OUT = 2000  # train rows that are held out for thresholds and calibration
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ class TableSplit:
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole.
         own_warnings: A dict from task name to the warnings that concern only this task.
+        better_seed: A ``dev_seed`` that draws the classes more evenly; None if there is no need, or none was found.
     """
 
     tasks: Mapping[str, Task]
@@ -78,6 +76,7 @@ class TableSplit:
     parts: tuple[TableFile, ...]
     warnings: tuple[str, ...]
     own_warnings: Mapping[str, tuple[str, ...]]
+    better_seed: int | None
 
 
 @dataclass(frozen=True)
@@ -152,18 +151,19 @@ def _cut(
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}
     read = [_examples(own, tasks) for own in views]
+    drawn = None
     rows, warnings = tables[0].usable, [line for table in tables for line in table.all_warnings]
     if len(tables) == 1:
-        places, uneven = _dev_rows(settings, whole)
-        warnings += uneven
-        is_dev = np.isin(tables[0].places()[rows], places)
+        drawn = draw_dev(settings, whole, tasks, read[0])
+        warnings += drawn.warnings
+        is_dev = np.isin(tables[0].places()[rows], drawn.places)
         dev, rows = _side(tables[0], read[0], rows[is_dev]), rows[~is_dev]
     else:
         dev = _side(tables[1], read[1], tables[1].usable)
     held_out = None
     fitted = [each.name for each in readers if recipe.holds_out(each.name)]
     if fitted and len(rows):
-        held = _held_out(recipe.train.held_out, settings, tables[0], rows)
+        held = draw_held_out(recipe.train.held_out, settings, tables[0], rows)
         held_out, rows = _side(tables[0], read[0], rows[held]), np.delete(rows, held)
         for name in fitted:
             kept = held_out.tasks[name].examples
@@ -198,9 +198,11 @@ def _cut(
             each.name: (
                 *(line for table in tables for line in table.left_out(i)),
                 *(line for own in views for line in labels.repair_warnings(own[i], tasks[each.name])),
+                *([drawn.own_warnings[each.name]] if drawn and each.name in drawn.own_warnings else ()),
             )
             for i, each in enumerate(readers)
         },
+        better_seed=drawn.better_seed if drawn else None,
     )
 
 
@@ -301,50 +303,3 @@ def _side(table: SourceTable, read: Mapping[str, Examples], rows: Rows) -> Table
         examples = Examples(taken(ids, own, len(rows)), columns, found.labels, found.weights, found.votes)
         tasks[name] = TaskSide(examples, own)
     return TableSide(texts, tasks)
-
-
-def _dev_rows(settings: TaskRecipe, table: SourceTable) -> tuple[Rows, tuple[str, ...]]:
-    """Draws the train rows that become dev. Returns their places, as :meth:`SourceTable.places` encodes them.
-
-    Also returns warnings about the draw.
-
-    Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
-    a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under
-    ``tables``, but not if the table belongs to a task with files of its own.
-
-    Args:
-        settings: A task that reads the table.
-        table: The table, including rows that do not satisfy ``where``.
-    """
-    rows = table.usable if settings.table is None else np.arange(len(table))
-    owner = f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
-    repair = (
-        f"Name a dev file with other texts, or set {owner}.dev_split: rows, which puts the same texts into train and "
-        f"dev, so scores on dev are too good. {see('recipes/the-dev-split')}"
-    )
-    try:
-        dev = drawn(table, rows, settings.dev_fraction, settings.dev_seed, settings.dev_split)
-    except Inseparable as error:
-        raise ValueError(f"{table.name}: dev cannot be split off. {error} {repair}") from None
-    except ValueError as error:
-        raise ValueError(f"{table.name}: {error}") from None
-    uneven = far_from(settings.dev_fraction, len(dev), len(rows))
-    warnings = (
-        f"{table.name}: dev has {len(dev):,} of {count(len(rows), 'row')} instead of {settings.dev_fraction:.0%}, "
-        f"because rows that share a text stay together. {repair}",
-    )
-    return table.places()[rows[dev]], warnings if uneven else ()
-
-
-def _held_out(share: float, settings: TaskRecipe, table: SourceTable, rows: Rows) -> Rows:
-    """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
-
-    Held-out rows share no text with the other rows, unless dev is drawn row by row: then they are drawn so too.
-    """
-    try:
-        return drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), settings.dev_seed, settings.dev_split)
-    except Inseparable:
-        raise ValueError(
-            f"{table.name}: no rows can be held out of train for thresholds or calibration, because all {len(rows):,} "
-            "rows share texts. Add rows with other texts, or set train.held_out: 0."
-        ) from None

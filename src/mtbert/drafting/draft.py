@@ -15,6 +15,8 @@ from mtbert.drafting.questions import Questions
 from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
 from mtbert.messages import command_line, count, few, tell_end, warn
 from mtbert.recipe.files import load_recipe
+from mtbert.recipe.settings import Recipe
+from mtbert.splits import split_table
 from mtbert.training.assemble import check_data
 from mtbert.training.signals import Stopped
 
@@ -56,6 +58,9 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
     console.print(f"wrote {name}", soft_wrap=True)
     again = command_line("data", "check", out)
     try:
+        seeds = _better_seeds(load_recipe(str(out)))
+        if seeds:
+            files.write_text(out, recipe_text(tables, out, seeds))
         check_data(load_recipe(str(out)), console)
     except ValueError as error:
         raise ValueError(f"{error} {name} is written; mend the data or the recipe, then: {again}") from None
@@ -63,6 +68,12 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
         raise Stopped(f"stopped. {name} is written, but its data are not checked. Check them with: {again}") from None
     tell_end(console, f"the recipe is {name}; look at its guesses", command_line("train", out))
     return out
+
+
+def _better_seeds(recipe: Recipe) -> dict[str, int]:
+    """Returns a ``dev_seed`` for each table of which the default one draws an uneven dev, if a better one was found."""
+    found = {name: split_table(recipe, name).better_seed for name in recipe.tasks_by_table()}
+    return {name: seed for name, seed in found.items() if seed is not None}
 
 
 def _check_new(out: Path) -> None:

@@ -87,9 +87,13 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
     if not found.texts:
         raise ValueError(f"{place}: must have a column of texts, found {_told(columns, found)}. Add one.")
     if not found.labels:
-        raise ValueError(f"{place}: must have a column of labels, found {_told(columns, found)}. Add one.")
+        raise ValueError(
+            f"{place}: must have a column of labels, found {_told(columns, found)}. Add one, with two rows "
+            "of each class at least."
+        )
     labels = _labels(found, questions, place)
     texts = _texts(found, labels, questions, place)
+    labels = [label if group.dev else _in_full_rows(label, texts, place) for label in labels]
     name = _name(group.name or "rows", taken)
     taken |= {name} if len(labels) > 1 else set()
     tasks = [_task(label, texts, questions, place, group.name, taken) for label in labels]
@@ -141,6 +145,29 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
     return [choices[number] for number in chosen]
 
 
+def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Label:
+    """Returns ``label`` with the answer types that suit the rows that have all ``texts``: a recipe reads no others.
+
+    Raises:
+        ValueError: If these rows are too few to tell a type.
+    """
+    rows = [i for i, cells in enumerate(zip(*(text.cells for text in texts), strict=True)) if None not in cells]
+    if label.best.columns.get("text") or not label.columns or len(rows) == len(texts[0].cells):
+        return label
+
+    def full(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
+        return [SeenColumn(column.name, [column.cells[i] for i in rows]) for column in columns]
+
+    types = suited(full(label.columns), full(texts))
+    if not types:
+        names, read = (few([c.name for c in columns], quoted=True) for columns in (label.columns, texts))
+        raise ValueError(
+            f"{place}: {count(len(rows), 'row')} of {len(texts[0].cells):,} have a text in {read}, too few to learn "
+            f"{names} from. Fill in texts, with two rows of each class at least."
+        )
+    return replace(label, types=types)
+
+
 def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
     """Returns the text columns of tasks whose answer type needs no others: one column, or two that form a pair."""
     if all(label.best.columns.get("text") for label in labels):
@@ -149,7 +176,7 @@ def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, pl
     pairs = [(a, b) for i, a in enumerate(filled) for b in filled[i + 1 :] if is_pair(a, b)]
     likely = [column for column in filled if is_likely_text(column)] or filled
     pair = pairs[0] if pairs else tuple(likely) if len(likely) == 2 else None
-    singles = [[column] for column in sorted(found.texts, key=lambda text: -text.mean_words)]
+    singles = [[column] for column in sorted(found.texts, key=lambda text: -sum(text.words))]
     choices = [list(pair), *singles] if pair else singles
     answers = [" and ".join(c.name for c in choice) + " as a pair" * (len(choice) > 1) for choice in choices]
     return choices[questions.one(f"{place}: which are the texts?", answers)]

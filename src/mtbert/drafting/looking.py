@@ -11,7 +11,7 @@ from mtbert.data import formats, hub
 from mtbert.data.cells import as_label, check_name, listed, readable
 from mtbert.data.records import Records, check_names
 from mtbert.files import resolved
-from mtbert.messages import few
+from mtbert.messages import few, shown
 from mtbert.numbers import number
 
 MOST_LOOKED_AT = 50_000  # rows of a file that are looked at
@@ -91,6 +91,8 @@ def look(place: GivenFile) -> SeenFile:
         FileNotFoundError, ValueError: If the file cannot be read, has no rows, or has no names of columns.
     """
     columns = _columns(place)
+    if columns[0].startswith("sep="):
+        raise ValueError(f"{readable(place.name)}, line 1: {shown(columns[0])} is for Excel alone. Remove this line.")
     cells: list[list[object]] = [[] for _ in columns]
     rows = characters = 0
     with _opened(place, columns) as records:

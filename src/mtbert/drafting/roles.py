@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from mtbert.answers.known import ANSWER_TYPES
 from mtbert.answers.seen import SeenColumn, Suits
-from mtbert.messages import count, shown
+from mtbert.messages import count, few, shown
+from mtbert.numbers import number
 
 GOOD = 0.5  # a type that suits a column at least so well makes it a column of labels
 WORDS_OF_A_TEXT = 3  # a column with fewer words, on average, needs another sign to be one of texts
 WORDS_OF_A_NAMED_TEXT = 2  # fewer words suffice if the name of the column is one of texts
 EVERY_ROW = 20  # different whole numbers in this many rows are ids, not scores
+MOST_MARKS, FILLED_NUMBERS = 3, 0.5  # a column of numbers may have so many marks of missing ones, in half of the rows
 FILLED = 0.9  # a column of texts with a smaller share of filled rows is no half of a pair
 MANY_CLASSES = 20  # more different short texts in a column that is named like texts are texts
 FEW_LABELS = 30  # a tenth of rows that is split off as dev often has no label of a column with fewer labels
@@ -28,6 +30,7 @@ _ID_NAMES = re.compile(
 _DATE = re.compile(
     r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?[./]\d\d?[./]\d{2,4}([T ].*)?|\d{4}/\d\d?/\d\d?|(19|20)\d\d|\d\d:\d\d(:\d\d)?"
 )
+_EPOCHS = ((1e8, 5e9), (1e11, 5e12))  # the times from 1973 to 2128, in seconds and milliseconds since 1970
 _LINK = re.compile(r"(https?://|www\.)\S+", re.IGNORECASE)
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _PAIR = re.compile(r"(.*?)[\W_]*(1|2|a|b|one|two|first|second|left|right)", re.IGNORECASE)
@@ -42,7 +45,8 @@ _LABEL_WORDS = frozenset(
 )
 _ROW_WORDS = frozenset(
     "lang language locale country region source split fold file filename genre domain subreddit author user username"
-    " annotator rater worker year month date time timestamp version url path".split()
+    " annotator rater worker year month date time timestamp utc created updated posted version url path verified vote"
+    " votes upvotes downvotes likes ups downs views retweets count counts price asin sku isbn unclear".split()
 )
 
 
@@ -229,7 +233,12 @@ def _differ_in_words(first: SeenColumn, second: SeenColumn) -> bool:
 def _is_likely_label(label: Label, *, split_off: bool) -> bool:
     (column,) = label.columns
     few = split_off and len(column.filled) < FEW_LABELS <= len(column.cells)
-    return label.best.degree >= GOOD and not few and _ROW_WORDS.isdisjoint(column.name_words)
+    return label.best.degree >= GOOD and not few and not _is_about_rows(column)
+
+
+def _is_about_rows(column: SeenColumn) -> bool:
+    """Returns whether the name of a column says that it holds a fact about the row, such as its author or a time."""
+    return not _ROW_WORDS.isdisjoint(column.name_words)
 
 
 def _is_perhaps_label(column: SeenColumn) -> bool:
@@ -248,8 +257,7 @@ def _is_id(column: SeenColumn) -> bool:
         return False
     if column.numbers:
         ids = bool(_ID_NAMES.fullmatch(column.name))
-        about_rows = not _ROW_WORDS.isdisjoint(column.name_words)  # such as a time
-        return column.whole and (ids or _counts_rows(column) or (rows >= EVERY_ROW and not about_rows))
+        return column.whole and (ids or _counts_rows(column) or (rows >= EVERY_ROW and not _is_about_rows(column)))
     digits = sum(any(c.isdigit() for c in name) for name in column.counts)
     return bool(_ID_NAMES.fullmatch(column.name)) or digits > rows / 2
 
@@ -263,15 +271,29 @@ def _unusable(column: SeenColumn) -> str:
         return f"the same value in every row, {shown(values[0], 30)}"
     if column.counts and not column.named_any_label and all(map(_DATE.fullmatch, column.counts)):
         return "dates or times"
+    seconds = column.whole and any(low <= column.numbers[0] <= column.numbers[-1] <= high for low, high in _EPOCHS)
+    if seconds and not column.named_any_label and _is_about_rows(column):
+        return "dates or times"
     if column.counts and all(map(_LINK.fullmatch, column.counts)):
         return "links"
     if column.counts and all(map(_DECIMAL_COMMA.fullmatch, column.counts)):
         return "numbers with a decimal comma; write 3.5, not 3,5"
+    if (marks := _but_for(column)) and not column.classes:
+        return f"numbers, but for {marks}; leave such cells empty"
     repeats = column.counts and len(column.counts) < len(column.cells)
     of_classes = column.named_any_label or (column.classes and not _LABEL_WORDS.isdisjoint(column.name_words))
     if repeats and _ID_NAMES.fullmatch(column.name) and not of_classes:
         return "ids that repeat"
     return ""
+
+
+def _but_for(column: SeenColumn) -> str:
+    """Returns the values that keep a column from being one of numbers, if they are few; otherwise an empty text."""
+    others = [text for text in column.counts if number(text) is None]
+    marked = sum(column.counts[text] for text in others)
+    if not 1 <= len(others) <= MOST_MARKS or marked > len(column.filled) * (1 - FILLED_NUMBERS):
+        return ""
+    return f"{few(others, quoted=True)} in {count(marked, 'row')}"
 
 
 def _no_label(column: SeenColumn) -> str:

@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from mtbert.drafting.comments import Setting, commented
 from mtbert.drafting.guessing import TableGuess, TaskGuess
 from mtbert.drafting.language import looks_english
 from mtbert.drafting.looking import SeenFile
+from mtbert.drafting.roles import is_likely_text, is_pair
 from mtbert.messages import command_line, count, few
 from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
@@ -32,8 +33,12 @@ MULTILINGUAL = "jhu-clsp/mmBERT-base (many languages)"
 OTHER_ENCODERS = f"answerdotai/ModernBERT-base (English, larger) or {MULTILINGUAL}"
 
 
-def recipe_text(tables: Sequence[TableGuess], out: Path) -> str:
-    """Returns the text of a recipe for ``tables``, to be written to the file ``out``."""
+def recipe_text(tables: Sequence[TableGuess], out: Path, seeds: Mapping[str, int] | None = None) -> str:
+    """Returns the text of a recipe for ``tables``, to be written to the file ``out``.
+
+    ``seeds`` holds the ``dev_seed`` of tables that do not have the default one. Its keys are names of tables, or of
+    tasks with files of their own.
+    """
     folder = files.resolved(out.parent)  # as the recipe's paths are read
     seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]
     told = few([f"{readable(file.place.name)} ({_rows(file)})" for file in seen], 4)
@@ -44,9 +49,13 @@ def recipe_text(tables: Sequence[TableGuess], out: Path) -> str:
         Setting("", why=f"Then: {command_line('data', 'check', out)}; {command_line('train', out)}"),
     ]
     if shared:
-        inside = [Setting(table.name, inside=list(_table(table, folder))) for table in shared]
+        inside = [Setting(table.name, inside=list(_table(table, folder, seeds or {}))) for table in shared]
         settings.append(Setting("tables", why="files that several tasks read", inside=inside))
-    tasks = [Setting(task.name, inside=list(_task(table, task, folder))) for table in tables for task in table.tasks]
+    tasks = [
+        Setting(task.name, inside=list(_task(table, task, folder, seeds or {})))
+        for table in tables
+        for task in table.tasks
+    ]
     settings += [
         Setting("tasks", inside=tasks),
         Setting("model", inside=list(_model(tables))),
@@ -55,15 +64,15 @@ def recipe_text(tables: Sequence[TableGuess], out: Path) -> str:
     return commented(settings)
 
 
-def _table(table: TableGuess, folder: Path) -> Iterator[Setting]:
-    yield from _files(table, folder)
+def _table(table: TableGuess, folder: Path, seeds: Mapping[str, int]) -> Iterator[Setting]:
+    yield from _files(table, folder, seeds.get(table.name))
     columns = [Setting("text", _names(table.texts), _instead(table, table.texts))]
     yield Setting("columns", inside=[*columns, *_id(table)])
     yield Setting("batch_size", batch_size(table))
     yield from _unused(table)
 
 
-def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]:
+def _task(table: TableGuess, task: TaskGuess, folder: Path, seeds: Mapping[str, int]) -> Iterator[Setting]:
     shared = len(table.tasks) > 1
     given = dict(task.settings)
     columns: dict[str, Any] = dict(given.pop("columns", None) or {"label": task.columns[0].name})
@@ -72,13 +81,11 @@ def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]
         del columns["text"]
     read = task.texts if "text" not in task.suits.columns else ()
     inputs = given.pop("inputs", "packed" if len(read) > 1 else "single")
-    yield Setting(
-        "inputs", inputs, "both texts in one sequence; or separate, for a vector of each" * (inputs == "packed")
-    )
+    yield Setting("inputs", inputs, _why_packed(read) if inputs == "packed" else "")
     if shared:
         yield Setting("table", table.name)
     else:
-        yield from _files(table, folder)
+        yield from _files(table, folder, seeds.get(task.name))
     inside = (
         [Setting("text", _names(read), _instead(table, read))] if read and (not shared or read != table.texts) else []
     )
@@ -92,7 +99,7 @@ def _task(table: TableGuess, task: TaskGuess, folder: Path) -> Iterator[Setting]
         yield from _unused(table)
 
 
-def _files(table: TableGuess, folder: Path) -> Iterator[Setting]:
+def _files(table: TableGuess, folder: Path, seed: int | None) -> Iterator[Setting]:
     group = table.group
     why = "one table, as their names and columns are alike" * (len(group.train) > 1)
     yield Setting("train", _source(group.train, folder), why)
@@ -105,6 +112,8 @@ def _files(table: TableGuess, folder: Path) -> Iterator[Setting]:
         yield Setting("dev_split", "rows", f"{why} too good. A dev file with other texts is better: dev: FILE")
     else:
         yield Setting("", why="dev: FILE  (without one, dev is a tenth of train that shares no text with the rest)")
+    if seed is not None:
+        yield Setting("dev_seed", seed, "draws each class about evenly; 0, the default, does not")
     if group.test:
         yield Setting("test", _source(group.test, folder), "by its name; only mtbert evaluate --split test reads it")
     yield from (Setting("", why=remark) for remark in table.remarks)
@@ -145,12 +154,22 @@ def _others(task: TaskGuess) -> list[str]:
     return [f"{name}, {suits.when}" for name, suits in task.others if suits.when]
 
 
+def _why_packed(texts: Sequence[SeenColumn]) -> str:
+    """Returns the comment for two texts that are read together."""
+    if is_pair(texts[0], texts[1]):
+        return "both texts in one sequence; or separate, for a vector of each"
+    return f"{texts[0].name} and {texts[1].name} of a row are read as one input, in one sequence"
+
+
 def _instead(table: TableGuess, texts: Sequence[SeenColumn]) -> str:
-    others = [column.name for column in table.other_texts]
+    others = [column.name for column in table.other_texts if is_likely_text(column)]
     if len(texts) > 1:
         longest = max(texts, key=lambda text: text.mean_words)
-        return f"a pair; or {longest.name} alone, with inputs: single" + f"; or {few(others)}" * bool(others)
-    return f"the longest texts; or {few(others)}" if others else ""
+        alone = f"for one of them alone: text: {longest.name}, and inputs: single"
+        return alone + f"; other texts: {few(others)}" * bool(others)
+    filled, rows = len(texts[0].filled), len(texts[0].cells)
+    why = [f"filled in {filled:,} of {count(rows, 'row')}, and no others are read"] if filled < rows else []
+    return "; ".join([*why, *([f"most words; or {few(others)}"] if others else [])])
 
 
 def _names(columns: Sequence[SeenColumn]) -> Any:

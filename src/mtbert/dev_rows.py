@@ -1,0 +1,177 @@
+"""Draws the rows of train that become dev, and the rows that are held out of train to fit numbers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mtbert.batch import Examples, Rows
+from mtbert.data.draw import drawn
+from mtbert.data.source_table import SourceTable
+from mtbert.data.split import Inseparable, far_from
+from mtbert.messages import count, few, see, shown
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.task import Task
+
+MOST_HELD_OUT = 2000  # train rows that are held out for thresholds and calibration
+SEEDS_TRIED = 20  # seeds that are tried if dev has an uneven share of the classes
+MOST_TRIED = 10_000  # rows of a table; one draw of more rows takes over 50 ms
+UNEVEN = 2.5  # a class of which dev has so many times the fraction of dev lacks rows in train
+EXPECTED = 1.5  # a class of which dev should have so many rows must have one there
+
+
+@dataclass(frozen=True)
+class DevRows:
+    """The train rows that become dev.
+
+    Attributes:
+        places: The rows, as :meth:`SourceTable.places` encodes them.
+        warnings: Warnings about the size of dev.
+        own_warnings: A dict from the name of a task to a warning about the classes that dev has too many or too few of.
+        better_seed: A ``dev_seed`` that draws the classes more evenly, if some are uneven and such a seed was found.
+    """
+
+    places: Rows
+    warnings: tuple[str, ...]
+    own_warnings: Mapping[str, str] = field(default_factory=dict)
+    better_seed: int | None = None
+
+
+def draw_dev(
+    settings: TaskRecipe, whole: SourceTable, tasks: Mapping[str, Task], examples: Mapping[str, Examples]
+) -> DevRows:
+    """Draws the train rows that become dev.
+
+    Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
+    a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under
+    ``tables``, but not if the table belongs to a task with files of its own. Labels take no part, so that a corrected
+    label moves no row either; if dev has an uneven share of a class by chance, a warning says so.
+
+    Args:
+        settings: A task that reads the table.
+        whole: The table, including rows that do not satisfy ``where``.
+        tasks: All tasks that read the table.
+        examples: The examples of each task in the rows that satisfy ``where``.
+
+    Raises:
+        ValueError: If the rows cannot be split.
+    """
+    rows, owner = _rows(settings, whole), _owner(settings)
+    repair = (
+        f"Name a dev file with other texts, or set {owner}.dev_split: rows, which puts the same texts into train and "
+        f"dev, so scores on dev are too good. {see('recipes/the-dev-split')}"
+    )
+    try:
+        dev = drawn(whole, rows, settings.dev_fraction, settings.dev_seed, settings.dev_split)
+    except Inseparable as error:
+        raise ValueError(f"{whole.name}: dev cannot be split off. {error} {repair}") from None
+    except ValueError as error:
+        raise ValueError(f"{whole.name}: {error}") from None
+    places = whole.places()[rows[dev]]
+    if far_from(settings.dev_fraction, len(dev), len(rows)):
+        line = (
+            f"{whole.name}: dev has {len(dev):,} of {count(len(rows), 'row')} instead of {settings.dev_fraction:.0%}, "
+            f"because rows that share a text stay together. {repair}"
+        )
+        return DevRows(places, (line,))
+    uneven = _uneven(settings.dev_fraction, whole.chosen, tasks, examples, places)
+    if not uneven:
+        return DevRows(places, ())
+    better = _better_seed(settings, whole, tasks, examples, sum(map(len, uneven.values())))
+    if better is not None:
+        advice = f"Set {owner}.dev_seed: {better}, which draws them more evenly"
+    elif len(rows) > MOST_TRIED:
+        advice = f"Try {owner}.dev_seed: {settings.dev_seed + 1}"
+    else:
+        advice = "Add rows of these classes"
+    told = {
+        name: f"{whole.name}: the rows drawn as dev have {few(classes, 5)}, where {settings.dev_fraction:.0%} of each "
+        f"class should be there. {advice}, or name a dev file. {see('recipes/the-dev-split')}"
+        for name, classes in uneven.items()
+    }
+    return DevRows(places, (), told, better)
+
+
+def draw_held_out(share: float, settings: TaskRecipe, table: SourceTable, rows: Rows) -> Rows:
+    """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
+
+    Held-out rows share no text with the other rows, unless dev is drawn row by row: then they are drawn so too.
+
+    Raises:
+        ValueError: If all rows share texts.
+    """
+    try:
+        return drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), settings.dev_seed, settings.dev_split)
+    except Inseparable:
+        raise ValueError(
+            f"{table.name}: no rows can be held out of train for thresholds or calibration, because all {len(rows):,} "
+            "rows share texts. Add rows with other texts, or set train.held_out: 0."
+        ) from None
+
+
+def _rows(settings: TaskRecipe, whole: SourceTable) -> Rows:
+    """Returns the rows of a table that take part in the draw of dev."""
+    return whole.usable if settings.table is None else np.arange(len(whole))
+
+
+def _owner(settings: TaskRecipe) -> str:
+    """Returns the path of the settings of the table that a task reads."""
+    return f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
+
+
+def _uneven(
+    fraction: float, table: SourceTable, tasks: Mapping[str, Task], examples: Mapping[str, Examples], places: Rows
+) -> dict[str, list[str]]:
+    """Returns for each task the classes that are uneven if the rows at ``places`` become dev, each with its numbers.
+
+    Tasks without such classes are left out. ``table`` holds the rows of ``examples``.
+    """
+    here = np.isin(table.places(), places)
+    found: dict[str, list[str]] = {}
+    for (name, task), reads in zip(tasks.items(), table.reads, strict=True):
+        labels, kind = examples[name].labels, task.answer.labels
+        of_all = kind.distribution(task, labels)
+        own = np.flatnonzero(here[reads])
+        if not of_all.classes or not len(own):
+            continue
+        numbers = zip(of_all.counts, kind.distribution(task, labels[own]).counts, strict=True)
+        uneven = [
+            f"{number:,} of {count(size, 'example')} of {shown(label)}"
+            for (label, size), (_, number) in numbers
+            if _is_uneven(fraction, number, size)
+        ]
+        found |= {name: uneven} if uneven else {}
+    return found
+
+
+def _is_uneven(fraction: float, dev: int, size: int) -> bool:
+    """Returns whether dev has far too many or none of the ``size`` examples of a class.
+
+    >>> [_is_uneven(0.1, dev, 25) for dev in (0, 1, 6, 7)], _is_uneven(0.1, 1, 1), _is_uneven(0.1, 0, 5)
+    ([True, False, False, True], True, False)
+    """
+    if not dev:
+        return fraction * size >= EXPECTED
+    return dev == size or (dev > 1 and dev > UNEVEN * fraction * size)
+
+
+def _better_seed(
+    settings: TaskRecipe, whole: SourceTable, tasks: Mapping[str, Task], examples: Mapping[str, Examples], worse: int
+) -> int | None:
+    """Returns the ``dev_seed`` with the fewest uneven classes, of ``SEEDS_TRIED`` seeds after that of the recipe.
+
+    Returns None if all of them have at least ``worse`` such classes, or if the table has more than ``MOST_TRIED`` rows.
+    """
+    rows, best = _rows(settings, whole), None
+    if len(rows) > MOST_TRIED:
+        return None
+    for seed in range(settings.dev_seed + 1, settings.dev_seed + 1 + SEEDS_TRIED):
+        dev = drawn(whole, rows, settings.dev_fraction, seed, settings.dev_split)
+        if far_from(settings.dev_fraction, len(dev), len(rows)):
+            continue
+        uneven = _uneven(settings.dev_fraction, whole.chosen, tasks, examples, whole.places()[rows[dev]])
+        if (number := sum(map(len, uneven.values()))) < worse:
+            best, worse = seed, number
+        if not worse:
+            break
+    return best
