@@ -47,8 +47,8 @@ def test_a_column_becomes_labels_with_nan_where_a_cell_is_empty(task: Task, cell
     [
         (CLASSES, ["1", "b"], 1, "'b' is not one of the classes '0', '1', '2'."),
         (YES_NO, [None, "no", "no.", "x"], 2, "'no.' is not one of the classes 'no', 'yes'. Did you mean 'no'?"),
-        (SCORES, ["1", "5.1"], 1, "5.1 is outside the task's range. Give 1 to 5, or drop the row."),
-        (SCORES, ["n/a"], 0, "'n/a' is not a number. Give 1 to 5, or drop the row."),
+        (SCORES, ["1", "5.1"], 1, "5.1 is outside the task's range. Give 1 to 5, or leave the cell empty."),
+        (SCORES, ["n/a"], 0, "'n/a' is not a number. Give 1 to 5, or leave the cell empty."),
     ],
 )
 def test_the_first_cell_that_is_no_label_is_named_by_its_row(task: Task, cells: list[str], row: int, said: str):

@@ -193,7 +193,7 @@ def test_progress_prints_what_the_command_prints(folder: Path, capsys: pytest.Ca
     rows["same"] = [*rows["same"], {"one": "a", "two": "", "score": 1}]
     mtbert.train(recipe(folder), data=rows, out=folder / "run", progress=True)
     said = capsys.readouterr().out
-    assert "warning: task same: data of task same: dropped 1 row with an empty text (first: row 25)." in said
+    assert "warning: data of task same: dropped 1 row with an empty text (first: row 25)." in said
     assert "best/, of step" in said
 
 
@@ -215,7 +215,7 @@ def test_what_makes_scores_doubtful_comes_back_with_them_and_is_shown_below(fold
     rows["mood"]["dev"] = rows["mood"]["train"].iloc[[0, 2]]  # one label, so no order to rank by
     result = mtbert.train(recipe(folder), data=rows, out=folder / "run")
     dropped = "dropped 1 row without a label in column 'label' (first: row 6)."
-    assert f"task mood: data of task mood: {dropped}" in result.scores.warnings
+    assert f"data of task mood: {dropped}" in result.scores.warnings
     once = mtbert.evaluate(result.path)
     assert once.warnings == (
         f"data/mood-train.parquet: {dropped}",

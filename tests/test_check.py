@@ -267,6 +267,33 @@ def test_classes_that_are_numbers_without_names_cause_a_warning():
     assert classes("1", "two") == []
 
 
+def test_classes_that_differ_only_in_case_or_mark_missing_values_cause_a_warning():
+    assert classes("Spam", "ham", "spam") == [
+        "t: the labels 'Spam', 'spam' differ only in case, and are different classes. Write them alike in the file, if "
+        "they are the same."
+    ]
+    missing = "'N/A' is a label like any other. If it marks rows without a label, leave their cells empty."
+    assert classes("N/A", "good") == [f"t: {missing}"]
+    assert classes("none", "good") == []
+    task = Task(name="s", type="multilabel", inputs="single", labels=("a", "A", "null"))
+    assert [line.partition(" ")[2][:20] for line in task.answer.labels.doubts(task)] == [
+        "the labels 'a', 'A' ",
+        "'null' is a label li",
+    ]
+
+
+def test_a_rare_class_that_looks_like_a_frequent_one_may_be_a_typing_error():
+    def rare(name: str) -> str:
+        task = GRADES.model_copy(update={"labels": ("negative", "positive", name, "chapter1")})
+        train = [Example(f"{i}", (f"t{i}",), float(i % 2)) for i in range(40)]
+        train += [Example("r", ("r",), 2.0), *(Example(f"w{i}", (f"w{i}",), 3.0) for i in range(9))]
+        found = warnings(measure(of(task, dataset(task, train), dataset(task, filler("dev", 4)))), 64)
+        return found[0].removeprefix(f"mood, train: few examples of '{name}' (1): too few to learn from.")
+
+    assert rare("negatve") == " Is 'negatve' a misspelt 'negative'?"
+    assert rare("chapter2") == rare("relative") == ""
+
+
 def test_scores_that_differ_in_their_last_digits_have_a_histogram():
     task = SCORES.model_copy(update={"range": (1.0, 1.0 + 2**-50)})
     data = dataset(task, rows(*((f"a{i}", f"b{i}", 1 + i * 2**-52) for i in range(5))))

@@ -1,6 +1,7 @@
 """Labels in files become classes and scores."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_classes_are_those_of_train_and_the_range_is_that_of_all():
         (
             "regression",
             ("3", "n/a"),
-            "t.csv, line 3, column 'y': 'n/a' is not a number. Give a number, or drop the row.",
+            "t.csv, line 3, column 'y': 'n/a' is not a number. Give a number, or leave the cell empty.",
         ),
     ],
 )
@@ -99,9 +100,9 @@ def test_a_long_list_of_classes_is_cut():
 @pytest.mark.parametrize("label", ["n/a", "inf", "1_0", "nan"])
 def test_a_score_is_a_finite_number(label: str):
     said = message(ValueError, labelled_examples, table("1", label), task("regression", range=(0.0, 5.0)))
-    assert (
-        said
-        == f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or drop the row. (mtbert docs own-data)"
+    assert said == (
+        f"t.csv, line 3, column 'y': '{label}' is not a number. Give 0 to 5, or leave the cell empty. "
+        "(mtbert docs own-data)"
     )
 
 
@@ -109,7 +110,7 @@ def test_a_score_is_a_finite_number(label: str):
 def test_a_score_is_in_the_range(label: str):
     said = message(ValueError, labelled_examples, table("0", "5", label), task("regression", range=(0.0, 5.0)))
     assert said == (
-        f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or drop the row. "
+        f"t.csv, line 4, column 'y': {label} is outside the task's range. Give 0 to 5, or leave the cell empty. "
         "(mtbert docs own-data)"
     )
 
@@ -120,7 +121,7 @@ def test_a_class_unknown_to_train_is_refused_with_the_nearest():
     )
     assert said == (
         "d.csv, line 3, column 'y': 'gud' is not one of the classes 'bad', 'good'. Did you mean 'good'? "
-        "Fix or drop the row, or add the class to the task's labels. "
+        "Fix it, leave the cell empty, or add the class to the task's labels. "
         "(mtbert docs own-data)"
     )
 
@@ -221,11 +222,35 @@ def test_a_foreign_label_is_shown_escaped_and_cut():
         ("binary", ("no", "yes"), ("0", "1"), 'If these are codes, give labels: {"0": no, "1": yes}.'),
         ("ordinal", ("low", "mid", "high"), ("3", "1", "2"), 'give labels: {"1": low, "2": mid, "3": high}.'),
         ("ordinal", ("low", "mid", "high"), ("1",), 'give labels: {"0": low, "1": mid, "2": high}.'),
-        ("binary", ("no", "yes"), ("0", "maybe"), "Fix or drop the row, or add the class"),
-        ("binary", ("no", "yes"), ("0", "2"), "Fix or drop the row, or add the class"),
-        ("binary", ("no", "yes"), ("nein", "ja"), "Fix or drop the row, or add the class"),
+        ("binary", ("no", "yes"), ("0", "maybe"), "Fix it, leave the cell empty, or add the class"),
+        ("binary", ("no", "yes"), ("0", "2"), "Fix it, leave the cell empty, or add the class"),
+        ("binary", ("no", "yes"), ("nein", "ja"), "Fix it, leave the cell empty, or add the class"),
     ],
 )
 def test_numbers_in_place_of_named_classes_may_be_codes(type_: str, labels: tuple, found: tuple, said: str):
     with pytest.raises(ValueError, match=re.escape(said)):
         labelled_examples(table(*found), task(type_, labels=labels))
+
+
+def test_cells_that_hold_the_same_wrong_label_are_counted():
+    wrong = (
+        "t.csv, line 3, column 'y': 'n/a' is not a number. Give 0 to 5, or leave the cell empty. 3 cells hold this. "
+    )
+    cells = table("1", "n/a", None, "n/a", "x", "n/a")
+    ranged = task("regression", range=(0.0, 5.0))
+    assert message(ValueError, labelled_examples, cells, ranged) == f"{wrong}(mtbert docs own-data)"
+    assert "leave the cell empty. 3 cells hold this. (" in message(ValueError, complete, task("regression"), [cells])
+
+
+@pytest.mark.parametrize("cell", ["", "  ", "nan", "NaN", "NAN"])
+def test_a_label_is_missing_if_its_cell_is_empty_or_nan(tmp_path: Path, cell: str):
+    (tmp_path / "a.csv").write_text(f"text,label\none,x\ntwo,{cell}\n")
+    found = read(Source(path="a.csv"), Columns(), tmp_path, texts=1)
+    assert list(found.labels) == ["x"]
+    assert found.warnings == ("a.csv: dropped 1 row without a label in column 'label' (first: line 3).",)
+
+
+@pytest.mark.parametrize("cell", ["null", "None", "NA", "N/A", "n/a", "-"])
+def test_other_words_for_nothing_are_labels(tmp_path: Path, cell: str):
+    (tmp_path / "a.csv").write_text(f"text,label\none,x\ntwo,{cell}\n")
+    assert list(read(Source(path="a.csv"), Columns(), tmp_path, texts=1).labels) == ["x", cell]

@@ -51,6 +51,11 @@ def test_a_name_that_only_looks_the_same_is_shown_to_differ():
     assert messages.near("text", ["text"]) == ""
 
 
+def test_of_equally_similar_names_the_one_with_the_same_letters_is_meant():
+    assert messages.near("lable", ["table", "label", "labels"]) == " Did you mean 'label'?"
+    assert messages.near("lable", ["table", "labels"]) == " Did you mean 'table'?"
+
+
 def test_a_long_list_is_cut_and_the_rest_counted():
     assert messages.few([], 3) == "none"
     assert messages.few([1, 2, 3], 3) == "1, 2, 3"

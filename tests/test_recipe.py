@@ -74,13 +74,28 @@ def test_a_control_is_that_of_its_own_recipe_alone(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "hint"),
-    [("dmo", "Did you mean 'demo'?"), ("zzzzzz.yml", "Give a file, or one of: base, ")],
+    [
+        ("dmo", "Did you mean 'demo'?"),
+        (
+            "zzzzzz.yml",
+            "Give a file, or a shipped recipe: base, best, cs224n, demo, paper/annealed, paper/base and 17 more "
+            "(mtbert recipe list).",
+        ),
+    ],
 )
 def test_a_missing_recipe_is_named_with_those_that_exist(tmp_path, name, hint):
     missing = f"recipe {name}: no such file and no such shipped recipe. {hint}"
     assert refusal(tmp_path, f"extends: {name}", error=FileNotFoundError).startswith(missing)
     with pytest.raises(FileNotFoundError, match=re.escape(missing)):
         load_recipe(name)
+
+
+def test_a_near_name_is_looked_for_among_files_and_shipped_recipes_alike(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path, ONE, "abc.yaml")
+    for asked, meant in (("ab.yml", "abc.yaml"), ("paper/pall", "paper/pal")):
+        with pytest.raises(FileNotFoundError, match=re.escape(f" Did you mean '{meant}'?")):
+            load_recipe(asked)
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_scores_on_a_file_that_the_task_was_trained_on_are_doubted(toy, mtbert, 
 def test_evaluate_reads_changed_data_with_the_range_that_the_model_learnt(toy, mtbert, run_copy):
     data = with_own_data(toy, run_copy)
     (data / "sts.csv").write_text((data / "sts.csv").read_text() + "t99,a,b,7\n")
-    said = "sts.csv, line 46, column 'similarity': 7 is outside the task's range. Give 0 to 5, or drop the row."
+    said = "sts.csv, line 46, column 'similarity': 7 is outside the task's range. Give 0 to 5, or leave the cell empty."
     assert mtbert("evaluate", run_copy).mistake == f"{said} (mtbert docs own-data)"
 
 

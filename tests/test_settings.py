@@ -33,7 +33,17 @@ from mtbert.settings import HUGGING_FACE
         ),
         ("tasks.a.losses=[{weight: 2}]", 'tasks.a.losses.0: must have a kind, found {"weight": 2}.'),
         ("tasks.a.losses=ce", 'tasks.a.losses: must be a list, found "ce".'),
-        ("tasks.a.type=", "tasks.a.type: must be given."),
+        (
+            "tasks.a.type=",
+            "tasks.a.type: must be given: 'classification', 'ordinal', 'binary', 'regression', 'multilabel', 'ranking' "
+            "or 'tokens' (the form of the answer).",
+        ),
+        (
+            "tasks.b={type: ordinal, train: a.csv}",
+            "tasks.b.inputs: must be given: 'single', 'packed' or 'separate' (one text, two texts in one sequence, or "
+            "a sequence for each text).",
+        ),
+        ("tasks.a.lable=stars", "tasks.a: unknown key 'lable'. Did you mean 'label'?"),
         (
             "tasks.a.type=[]",
             "tasks.a.type: must be 'classification', 'ordinal', 'binary', 'regression', 'multilabel', "

@@ -166,9 +166,9 @@ def test_every_setting_of_a_table_and_its_tasks_changes_the_identity_of_a_run():
 def test_null_removes_a_table_with_its_tasks():
     without = {"tables": {"reviews": None}, "tasks": {"stars": None, "spam": None, "topics": None, "own": OWN}}
     assert list(read(without).tasks) == ["own"]
-    assert (
-        refusal({"tables": {"reviews": None}})[0]
-        == "tasks.stars.table: there is no table 'reviews'. Add it under tables."
+    assert refusal({"tables": {"reviews": None}})[0] == (
+        "tasks.stars.table: the recipe has no tables, so there is no 'reviews'. "
+        "Write train: FILE in place of table, or add tables: {NAME: {train: FILE}}."
     )
 
 

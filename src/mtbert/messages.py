@@ -64,8 +64,22 @@ def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
     >>> near("trian", ["train", "dev"])
     " Did you mean 'train'?"
     """
-    found = difflib.get_close_matches(word[:LONGEST], [name for name in known if name != word], n=1, cutoff=0.5)
-    return f" Did you mean {shown(found[0])}?" if found else otherwise and f" {otherwise}"
+    found = nearest(word, known)
+    return f" Did you mean {shown(found)}?" if found is not None else otherwise and f" {otherwise}"
+
+
+def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str | None:
+    """Returns the name in ``known`` that is most similar to ``word`` but not equal; None if none is similar enough.
+
+    ``least`` is the share of characters that two similar names have in common, from 0 to 1. A name with the same
+    letters in another order is the most similar one.
+
+    >>> nearest("lable", ["table", "label"]), nearest("lable", ["dev"])
+    ('label', None)
+    """
+    names, cut = [name for name in known if name != word], word[:LONGEST]
+    moved = [name for name in names if sorted(name) == sorted(cut)]
+    return next(iter(moved or difflib.get_close_matches(cut, names, n=1, cutoff=least)), None)
 
 
 def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: bool = False) -> str:

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -82,6 +82,7 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
     dropped: ClassVar[Mapping[str, Dropped]] = {}
+    short: ClassVar[tuple[str, ...]] = ()  # further keys, which are short for settings inside this one
 
     @model_validator(mode="wrap")
     @classmethod
@@ -89,7 +90,7 @@ class Settings(BaseModel):
         try:
             return handler(_without_dropped(data, cls.dropped))
         except ValidationError as error:
-            raise ValidationError.from_exception_data(error.title, _with_right_keys(error, cls.model_fields)) from None
+            raise ValidationError.from_exception_data(error.title, _with_right_keys(error, cls)) from None
 
 
 def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
@@ -106,16 +107,21 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
     return {key: value for key, value in data.items() if key not in found} if found else data
 
 
-def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> list[InitErrorDetails]:
-    """Returns the errors in ``error``. Those about unknown keys get a suggestion: one of the ``known`` keys."""
-    errors = error.errors(include_url=False)
+def _with_right_keys(error: ValidationError, settings: type[Settings]) -> list[InitErrorDetails]:
+    """Returns the errors in ``error``. Those about unknown keys suggest a key, those about missing keys list values."""
+    errors, known = error.errors(include_url=False), settings.model_fields
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
-    hints = {key: _meant(key, known) for key in unknown}
+    hints = {key: _meant(key, known, settings.short) for key in unknown}
     result = []
     for e in errors:
         kind, location, context = e["type"], e["loc"], e.get("ctx", {})
         if kind == "missing" and len(location) == 1 and f" Did you mean {shown(location[-1])}?" in hints.values():
             continue  # the required key was misspelt: the unknown key already reports this mistake
+        field = known.get(str(location[0])) if kind == "missing" and len(location) == 1 else None
+        if field is not None and get_origin(field.annotation) is Literal:
+            *first, last = map(shown, get_args(field.annotation))
+            said = ValueError(f"must be given: {', '.join(first)} or {last} ({field.description}).")
+            kind, context = "value_error", {"error": said}
         if kind == "extra_forbidden" and len(location) == 1:
             key = str(location[0])
             said = ValueError(f"unknown key {shown(key)}.{hints[key]}")
@@ -124,7 +130,7 @@ def _with_right_keys(error: ValidationError, known: Mapping[str, FieldInfo]) -> 
     return result
 
 
-def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
+def _meant(key: str, known: Mapping[str, FieldInfo], short: Sequence[str]) -> str:
     """Returns a sentence that says which key to use instead of the unknown ``key``; it begins with a space.
 
     For ``votes``, for example, the sentence names ``columns.votes``.
@@ -132,7 +138,7 @@ def _meant(key: str, known: Mapping[str, FieldInfo]) -> str:
     if key in HUGGING_FACE:
         return f" Use {HUGGING_FACE[key]}."
     inside = [f"{name}.{key}" for name, each in known.items() if key in getattr(each.annotation, "model_fields", ())]
-    return f" Use {' or '.join(inside)}." if inside else near(key, known, f"Known keys: {', '.join(known)}.")
+    return f" Use {' or '.join(inside)}." if inside else near(key, [*known, *short], f"Known keys: {', '.join(known)}.")
 
 
 def tuples(value: Any) -> Any:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
-from mtbert.messages import clean, few, near, shown
+from mtbert.messages import clean, few, nearest, shown
 
+MOST_SHIPPED = 6  # shipped files that a message names
 LONGEST_CHAIN = 20  # largest number of files that extend one another
 
 
@@ -34,6 +35,7 @@ class YamlFiles:
     what: str
     key: str
     folder: str  # the folder of the package with the shipped files
+    listing: str = ""  # in brackets, the command that lists the shipped files
 
     def shipped(self) -> list[str]:
         """Returns the names of the recipes, or of the studies, that come with the package."""
@@ -53,7 +55,8 @@ class YamlFiles:
                 file that contains it.
 
         Raises:
-            FileNotFoundError: If one of the files does not exist. The message lists the shipped files.
+            FileNotFoundError: If one of the files does not exist. The message suggests a similar name, or else says
+                which files ship.
             ValueError: If one of the files cannot be read, or if a file extends itself directly or through others.
         """
         chain: list[Extended] = []
@@ -93,8 +96,25 @@ class YamlFiles:
         if there is not None:
             hint = f" Did you mean {shown(str(Path(name).with_name(there)))}?"
         else:
-            hint = near(name, self.shipped(), f"Give a file, or one of: {', '.join(self.shipped())}.")
+            shipped = self.shipped()
+            known = _files_beside(name, path) | {each: each for each in shipped}
+            found = nearest(name.removesuffix(path.suffix), known)
+            hint = f" Give a file, or a shipped {self.what}: {few(shipped, MOST_SHIPPED)}{self.listing}."
+            hint = hint if found is None else f" Did you mean {shown(known[found])}?"
         return FileNotFoundError(f"{self.what} {few([name])}: no such file and no such shipped {self.what}.{hint}")
+
+
+def _files_beside(name: str, path: Path) -> dict[str, str]:
+    """Returns the YAML files in the folder of ``path``, as the user may have meant by ``name``.
+
+    A key of the dict is a name without suffix, and its value is the name with suffix.
+    """
+    try:
+        found = [each for each in sorted(path.parent.iterdir()) if each.suffix in (".yaml", ".yml")]
+    except (OSError, ValueError):  # no such folder
+        return {}
+    named = [str(Path(name).with_name(each.name)) for each in found] if path.name else []
+    return {each.rpartition(".")[0]: each for each in named}
 
 
 def merge(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:

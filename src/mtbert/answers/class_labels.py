@@ -121,9 +121,12 @@ class ClassLabels(LabelKind[Labels]):
         return Distribution("label", tuple(zip(names, counts, strict=True)), classes=True)
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns warnings about class names that look like sets of labels, or that are mere numbers."""
+        """Returns warnings about class names that look like sets of labels, or like typing errors or missing values.
+
+        Class names that are mere numbers cause a warning, too.
+        """
         labels = task.labels or ()
-        found = []
+        found = odd_names(task)
         looking, parts = sets(labels)
         if looking:
             repair = "A row has one label here; for sets use type: multilabel, for votes of annotators columns.votes."
@@ -280,6 +283,27 @@ def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     return [], 0
 
 
+def odd_names(task: TaskFacts) -> list[str]:
+    """Returns warnings about labels that differ only in case, and labels that mark missing values in other programs."""
+    labels = task.codes or task.labels or ()
+    alike: dict[str, list[str]] = {}
+    for label in labels:
+        alike.setdefault(label.casefold(), []).append(label)
+    found = [
+        f"{task.name}: the labels {few(names, quoted=True)} differ only in case, and are different classes. "
+        "Write them alike in the file, if they are the same."
+        for names in alike.values()
+        if len(names) > 1
+    ]
+    if missing := [label for label in labels if label.casefold() in _MISSING]:
+        found.append(
+            f"{task.name}: {few(missing, quoted=True)} is a label like any other. If it marks rows without a label, "
+            "leave their cells empty."
+        )
+    return found
+
+
+_MISSING = ("n/a", "na", "#n/a", "<na>", "null", "-", "?")
 _LISTED = re.compile(r"\s*[\[({](.*)[\])}]\s*", re.DOTALL)
 
 
@@ -310,4 +334,4 @@ def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
         if task.codes is None and cell in codes and found <= set(codes):
             named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
             return f"If these are codes, give labels: {{{named}}}."
-    return _lists([cell]) or "Fix or drop the row, or add the class to the task's labels."
+    return _lists([cell]) or "Fix it, leave the cell empty, or add the class to the task's labels."

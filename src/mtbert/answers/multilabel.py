@@ -33,7 +33,7 @@ from mtbert.answers import (
     TaskFacts,
     WrongCell,
 )
-from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, scores_of_each, sets
+from mtbert.answers.class_labels import COLLAPSED_SHARE, MOST_LISTED, ClassLabels, odd_names, scores_of_each, sets
 from mtbert.answers.columns import check_named
 from mtbert.answers.divergence import bernoulli_kl
 from mtbert.answers.fitting import SETS, Fits
@@ -123,13 +123,14 @@ class SetLabels(LabelKind[Labels]):
         return Distribution("label", counts, numbers, classes=True)
 
     def doubts(self, task: TaskFacts) -> list[str]:
-        """Returns a warning if a label looks like several labels that are joined by an undeclared separator."""
+        """Returns warnings about labels that look like several labels, or like typing errors or missing values."""
         looking, parts = sets(task.labels or ())
         if not looking:
-            return []
+            return odd_names(task)
         return [
+            *odd_names(task),
             f"{task.name}: {shown(looking[0])} looks like several labels, of {parts:,} in all. "
-            "Set columns.separator to the sign between them."
+            "Set columns.separator to the sign between them.",
         ]
 
     def occurrences(self, task: TaskFacts, labels: Labels) -> Array:

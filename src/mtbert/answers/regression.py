@@ -214,7 +214,7 @@ def score(cell: str, limits: tuple[float, float] | None, row: int, column: int =
         WrongCell: If the cell is not a number, or the number is outside ``limits``.
     """
     low, high = limits or (-math.inf, math.inf)
-    repair = f"Give {low:g} to {high:g}, or drop the row." if limits else "Give a number, or drop the row."
+    repair = f"Give {f'{low:g} to {high:g}' if limits else 'a number'}, or leave the cell empty."
     found = number(cell)
     if found is None:
         raise WrongCell(row, f"{shown(cell)} is not a number. {repair}", column)

@@ -16,13 +16,14 @@ from rich.text import Text
 
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
-from mtbert.messages import few, shown, warn
+from mtbert.messages import few, nearest, shown, warn
 from mtbert.progress_bar import progress_of
 
 MOST_CLASSES = 20  # most classes that are listed
 CLASS_NAME, CLASS_WIDTH = 60, 20  # most characters of a class name, and of each line of it
 MUCH = 0.01  # share of examples, cut or unknown to the vocabulary, from which on there is a warning
 FEW = 5  # a class with fewer examples in a split gets a warning
+TYPO = 0.85  # share of letters that a rare class and a frequent one have in common if one may be a typing error
 RARE = 0.05  # a class with less than this part of an even share of train gets a warning
 
 
@@ -74,9 +75,13 @@ def _of_counts(where: str, part: SplitFigures, rare: float, use: str) -> list[st
     if without:
         classes = "class" if len(without) == 1 else f"{len(without):,} classes:"
         found.append(f"{where}: no example of {classes} {few(without, most=5)}.")
-    little = [f"{shown(name)} ({number:,})" for name, number in part.labels.counts if 0 < number < max(FEW, rare)]
+    little = {name: number for name, number in part.labels.counts if 0 < number < max(FEW, rare)}
     if little:
-        found.append(f"{where}: few examples of {few(little, most=5)}: too few to {use}.")
+        told = few([f"{shown(name)} ({number:,})" for name, number in little.items()], most=5)
+        others = [name for name, number in part.labels.counts if number and name not in little]
+        meant = {name: nearest(name, others, TYPO) for name in little if not any(map(str.isdigit, name))}
+        typos = [f" Is {shown(name)} a misspelt {shown(other)}?" for name, other in meant.items() if other]
+        found.append(f"{where}: few examples of {told}: too few to {use}.{''.join(typos[:1])}")
     return found
 
 

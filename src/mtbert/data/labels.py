@@ -35,7 +35,7 @@ def complete(task: Task, tables: Sequence[Table]) -> Task:
     try:
         found = task.answer.labels.complete(task, [table.labels for table in tables])
     except WrongCell as error:
-        raise ValueError(f"{tables[error.column].at(error.row)}: {error} {see('own-data')}") from None
+        raise _placed(tables[error.column], error) from None
     except ValueError as error:
         where = f"{tables[0].name}, column {shown(tables[0].column)}"
         raise ValueError(f"{where}: {error} {see('own-data')}") from None
@@ -53,8 +53,16 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     try:
         labels = _read(table.labels, partial(task.answer.labels.read, task))
     except WrongCell as error:
-        raise ValueError(f"{table.at(error.row)}: {error} {see('own-data')}") from None
+        raise _placed(table, error) from None
     return Examples(table.ids, table.texts, labels, _weights(table), _votes(table, task))
+
+
+def _placed(table: Table, error: WrongCell) -> ValueError:
+    """Returns an error that says where the wrong cell is, why it is wrong, and how many cells hold the same."""
+    cell = table.labels[error.row]
+    same = sum(other == cell for other in table.labels)
+    alike = f" {same:,} cells hold this." if same > 1 else ""
+    return ValueError(f"{table.at(error.row)}: {error}{alike} {see('own-data')}")
 
 
 def _votes(table: Table, task: Task) -> Floats | None:

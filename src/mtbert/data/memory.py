@@ -72,9 +72,14 @@ class MemoryRows:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with the path of each file replaced by the name of the table in this file."""
+        """Returns ``text`` with the path of each file replaced by the name of the table in this file.
+
+        >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
+        'data of task a, dev: dropped 1 row.'
+        """
         for file, name in self.names.items():
-            text = text.replace(file, name)
+            owner = name.removeprefix("data of ").partition(",")[0]  # which the name says already
+            text = text.replace(f"{owner}: {file}", name).replace(file, name)
         return text
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mtbert import files, yaml_text
 from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
-from mtbert.messages import clean, count, few, near, shown
+from mtbert.messages import clean, command_line, count, few, near, shown
 from mtbert.recipe.extending import extend
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
@@ -22,7 +22,7 @@ RECIPE_FILE = "recipe.yaml"  # in the folder of a run, of a tuning, and of each 
 
 TableFiles = Mapping[str, Mapping[str, str]]
 
-RECIPES = YamlFiles("recipe", key="tasks", folder="recipes")
+RECIPES = YamlFiles("recipe", key="tasks", folder="recipes", listing=f" ({command_line('recipe', 'list')})")
 DEEPEST = 20  # most keys in the path of a setting
 
 

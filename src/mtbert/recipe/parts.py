@@ -3,7 +3,7 @@
 Each part validates its own settings. Conditions that involve several parts are checked in ``checks.py``.
 """
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, ValidationInfo, field_validator, model_validator
 
@@ -35,6 +35,8 @@ from mtbert.task import Pooling, Task
 
 class TaskRecipe(Task):
     """A task of a recipe, with its data, its losses and the settings of its training."""
+
+    short: ClassVar[tuple[str, ...]] = ("label",)
 
     train: Source = Field(description="the rows to train on: a file, several files, or a mapping")
     dev: Dev = None

@@ -100,8 +100,12 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
     if not isinstance(name, str):
         raise WrongTable("table", f"must be the name of a table, found {shown(name)}. Known: {few(tables)}.")
     if name not in tables:
-        hint = near(name, tables, f"Known: {few(tables)}." if tables else "Add it under tables.")
-        raise WrongTable("table", f"there is no table {shown(name)}.{hint}")
+        if not tables:
+            why = f"the recipe has no tables, so there is no {shown(name)}"
+            raise WrongTable(
+                "table", f"{why}. Write train: FILE in place of table, or add tables: {{NAME: {{train: FILE}}}}."
+            )
+        raise WrongTable("table", f"there is no table {shown(name)}.{near(name, tables, f'Known: {few(tables)}.')}")
     # A recipe writes null beside table to drop what the recipe that it extends has there.
     of_table = [key for key in OF_TABLE if task.get(key) is not None]
     of_table += ["columns.id"] if isinstance(columns, Mapping) and columns.get("id") is not None else []
