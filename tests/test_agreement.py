@@ -108,7 +108,7 @@ def test_weights_that_differ_in_one_bit_end_all_processes(folder: Path, tmp_path
     assert first == second
     assert first.startswith("Lost: step ")
     assert ": rank 1 came to other weights than the first process, because it computes differently." in first
-    assert first.endswith(f"Go on with: mtbert train --resume {tmp_path / 'run'}")
+    assert first.endswith(f"Go on with: mtbert.train(resume='{tmp_path / 'run'}')")
 
 
 def test_one_process_compares_its_weights_with_none(folder: Path, monkeypatch: pytest.MonkeyPatch):

@@ -10,11 +10,11 @@ import threading
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import toy_run
 import yaml
+from toy_rows import data, recipe
 from typer.testing import CliRunner
 
 import mtbert
@@ -28,35 +28,6 @@ QUICK = {"train.epochs": 1, "train.rounds": 2}
 def folder(tmp_path: Path) -> Path:
     toy_run.set_up(tmp_path)
     return tmp_path
-
-
-def recipe(folder: Path) -> dict[str, Any]:
-    """A recipe whose two tasks name no data."""
-    return {
-        "model": {"path": str(folder / "encoder"), "max_length": 24},
-        "tasks": {
-            "mood": {"type": "binary", "inputs": "single", "batch_size": 4, "labels": ["0", "1"]},
-            "same": {
-                "type": "regression",
-                "inputs": "packed",
-                "batch_size": 4,
-                "range": [0, 5],
-                "columns": {"text": ["one", "two"], "label": "score"},
-            },
-        },
-        "train": {"epochs": 1, "threads": 1, "precision": "fp32"},
-    }
-
-
-def data(rows: int = 24) -> dict[str, Any]:
-    rng = np.random.default_rng(0)
-
-    def text() -> str:
-        return " ".join(rng.choice(toy_run.WORDS, 6))
-
-    mood = pd.DataFrame([{"text": text(), "label": i % 2, "other": [i]} for i in range(rows)])
-    same = [{"one": text(), "two": text(), "score": i % 6} for i in range(rows)]
-    return {"mood": {"train": mood, "dev": mood.head(8)}, "same": same}
 
 
 def test_rows_from_memory_train_score_and_answer_without_a_word(folder: Path, capfd: pytest.CaptureFixture[str]):
@@ -148,7 +119,7 @@ def test_without_out_the_folder_is_named_for_the_recipe_and_is_not_overwritten(
     monkeypatch.chdir(folder)
     assert mtbert.train("toy.yaml", changes=QUICK).path == Path("runs/toy")
     assert mtbert.train(recipe(folder), data()).path == Path("runs/run")
-    with pytest.raises(ValueError, match=r"^runs/toy: exists\. Go on with: mtbert train --resume runs/toy; or give"):
+    with pytest.raises(ValueError, match=r"^runs/toy: exists\. Go on with: mtbert\.train\(resume='runs/toy'\); or"):
         mtbert.train("toy.yaml", changes=QUICK)
     before = (folder / "runs/run/data/mood-train.parquet").read_bytes()
     mtbert.train(recipe(folder), data(30), out="runs/run", overwrite=True)
@@ -214,11 +185,11 @@ def test_what_makes_scores_doubtful_comes_back_with_them_and_is_shown_below(fold
     rows["mood"]["train"].loc[5, "label"] = None
     rows["mood"]["dev"] = rows["mood"]["train"].iloc[[0, 2]]  # one label, so no order to rank by
     result = mtbert.train(recipe(folder), data=rows, out=folder / "run")
-    dropped = "dropped 1 row without a label in column 'label' (first: row 6)."
-    assert f"data of task mood: {dropped}" in result.scores.warnings
+    dropped = "dropped 1 row without a label in column 'label' (first: row 6{})."
+    assert f"data of task mood: {dropped.format(', index 5')}" in result.scores.warnings
     once = mtbert.evaluate(result.path)
     assert once.warnings == (
-        f"data/mood-train.parquet: {dropped}",
+        f"data/mood-train.parquet: {dropped.format('')}",
         "task mood: auc where all labels are equal is undefined; reported as 0.5.",
         "task mood: average_precision where all labels are equal is undefined; reported as 0.",
     )
@@ -269,7 +240,8 @@ def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: p
 def test_importing_needs_no_torch_and_every_name_is_there():
     code = "import sys, mtbert; assert not {'torch', 'numpy', 'pydantic'} & set(sys.modules); print(dir(mtbert))"
     printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    names = {*"Predictor Recipe Scores Studied Trained evaluate export load push review study train tune".split()}
+    names = {*"DataReport MtbertWarning Predictor Recipe Scores Studied Trained".split()}
+    names |= {*"check evaluate export load push review study train tune".split()}
     assert set(mtbert.__all__) == names | {"__version__"}
     assert all(name in printed for name in names)
     assert all(callable(getattr(mtbert, name)) for name in names)
@@ -307,9 +279,9 @@ def test_a_model_of_pairs_alone_takes_one_pair_and_refuses_texts(folder: Path):
     with pytest.raises(ValueError, match=r"^no task of this model takes single texts\. Give pairs; its tasks are same"):
         model("the dog")
     for given in (None, 3, ("the dog", None)):
-        with pytest.raises(ValueError, match=f"^task same, text 0: must be .*, found {re.escape(repr(given))}"):
+        with pytest.raises(ValueError, match=f"^task same, text 1: must be .*, found {re.escape(repr(given))}"):
             model([given])
-    with pytest.raises(ValueError, match=r"^task same, text 0: takes 2 texts, found 3: \('a', 'b', 'c'\)\.$"):
+    with pytest.raises(ValueError, match=r"^task same, text 1: takes 2 texts, found 3: \('a', 'b', 'c'\)\.$"):
         model([("a", "b", "c")])
     shutil.rmtree(folder / "run/best")
     assert model(("the dog", "a cat"))

@@ -35,8 +35,8 @@ def test_a_task_of_data_that_is_no_text_is_refused(task: Any, tmp_path: Path):
 
 @pytest.mark.parametrize("given", [ROWS, {"mood": ROWS}, 3])
 def test_rows_to_score_are_refused_without_being_shown(given: Any):
-    said = f"split: must be 'dev', 'test' or the path of a labelled file, found {type(given).__name__}. Write the rows"
-    with pytest.raises(TypeError, match=f"^{re.escape(said)} to a file\\.$"):
+    said = f"split: must be 'dev', 'test' or the path of a labelled file, found {type(given).__name__}. Give rows"
+    with pytest.raises(TypeError, match=f"^{re.escape(said)} as data={{TASK: rows}}\\.$"):
         mtbert.evaluate("run", given)
 
 

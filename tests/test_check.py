@@ -55,8 +55,9 @@ def filler(name: str, classes: int = 3, each: int = 5) -> list[Example]:
 
 def shown(*tasks: TaskData) -> tuple[list[str], str]:
     out = io.StringIO()
-    found = report_on_data(tasks, 64, Console(file=out, width=80))
-    return found, out.getvalue()
+    found = report_on_data(tasks, 64)
+    found.show(Console(file=out, width=80))
+    return list(found.warnings), out.getvalue()
 
 
 CLEAN = mood(filler("train") + rows(("d", 2)), filler("dev"))

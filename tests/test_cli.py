@@ -124,8 +124,8 @@ def test_train_needs_a_recipe_or_a_run_to_resume(toy, mtbert, tmp_path):
     assert mtbert("train", "gone.yaml").mistake.startswith("recipe gone.yaml: no such file and no such shipped recipe.")
     run = toy / "run"
     assert mtbert("train", toy / "toy.yaml", "--out", run).mistake == (
-        f"{run}: exists. Go on with: mtbert train --resume {run}; or give another folder, "
-        "or replace the run (--overwrite; from Python overwrite=True). (mtbert docs resume)"
+        f"{run}: exists. Go on with: mtbert train --resume {run}; or give another folder with --out, or replace "
+        "the run with --overwrite. (mtbert docs resume)"
     )
     assert mtbert("train", "--resume", tmp_path).mistake == (
         f"{tmp_path}: no run here (no recipe.yaml). Start one with: mtbert train RECIPE --out {tmp_path}"

@@ -162,10 +162,7 @@ def test_an_existing_folder_is_replaced_only_if_it_is_an_export_and_the_user_say
     out = tmp_path / "out"
     command = ("export", toy / "run", "--to", "copy", "--task", "sts", "--out", out)
     assert mtbert(*command).code == 0
-    assert (
-        "exists. Give another folder, or replace it (--overwrite; from Python overwrite=True)."
-        in mtbert(*command).mistake
-    )
+    assert "exists. Give another folder, or replace it (--overwrite)." in mtbert(*command).mistake
     (out / "mine.txt").write_text("older")
     assert mtbert(*command, "--overwrite").code == 0
     assert entries(out) == ["README.md", "export.json", "part"]

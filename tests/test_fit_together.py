@@ -66,6 +66,6 @@ def test_a_process_that_is_lost_after_the_run_was_saved_does_not_change_how_it_e
 
     real = Run.step
     monkeypatch.setattr(Run, "step", lambda run: (os.kill(os.getpid(), signal.SIGTERM), real(run))[1])
-    with pytest.raises(Stopped, match=r"^stopped at step 1, and saved. Go on with: mtbert train --resume "):
+    with pytest.raises(Stopped, match=r"^stopped at step 1, and saved. Go on with: mtbert\.train\(resume="):
         fitted(folder, Left(), tmp_path / "run")
     assert (tmp_path / "run" / "last" / "state.json").is_file()

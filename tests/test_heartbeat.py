@@ -177,7 +177,7 @@ def test_a_stopped_process_ends_the_others_with_one_line_and_the_run_resumes(
     assert isinstance(found[2], EOFError)
     # They end without an answer, or because one of them has ended.
     assert all(isinstance(each, EOFError) or each.startswith("Lost: step 6: ") for each in found), found
-    again = f"Go on with: mtbert train --resume {out}"
+    again = f"Go on with: mtbert.train(resume='{out}')"
     assert lines == [f"mtbert: step 6: rank 2 of this run has not answered for 4 seconds. {again}"]
     raw = toy_run.raw_recipe(folder, shards=4, checkpoint_every=3)
     assert in_processes(2, lambda p: train(raw, out, p)) == ["done"] * 2
@@ -195,7 +195,7 @@ def test_a_process_stopped_before_the_first_step_ends_the_others_with_one_line(e
 def test_a_process_that_failed_and_then_hangs_ends_the_others(ended: dict[str, Ended]):
     found, lines, out = ended["failed"].found, ended["failed"].lines, ended["failed"].out
     assert [type(each) for each in found] == [EOFError] * 2
-    again = f"Go on with: mtbert train --resume {out}"
+    again = f"Go on with: mtbert.train(resume='{out}')"
     assert lines == [f"mtbert: step 2: rank 0 of this run has not answered for 4 seconds. {again}"]
 
 

@@ -106,8 +106,8 @@ def test_data_check_advises_a_split_by_texts_only_if_there_is_one(folder: Path, 
         ({"dev_split": "rows"}, "Name a dev file with other texts."),
         ({"dev": "part.csv", "train": "free.csv"}, free),
     ):
-        found = check_data(made(folder, pair=pair | change, sst=None, quora=None, sts=None), Console(quiet=True))
-        assert [line.partition(said)[2] for line in found if said in line] == [advice]
+        found = check_data(made(folder, pair=pair | change, sst=None, quora=None, sts=None))
+        assert [line.partition(said)[2] for line in found.warnings if said in line] == [advice]
     by_rows = made(folder, pair=pair | {"dev_split": "rows"}, sst=None, quora=None, sts=None)
     assert assemble(by_rows).leaked == {"pair": 4}  # all of dev
 

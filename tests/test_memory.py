@@ -110,7 +110,11 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
     return [{"text": "a", "label": 1}, {"text": "b", "label": 0}, {"text": "c", "label": 1, column: value}]
 
 
-@pytest.mark.parametrize("make", [list, lambda rows: pd.DataFrame(rows, dtype=object)], ids=["list", "pandas"])
+@pytest.mark.parametrize(
+    ("make", "place"),
+    [(list, "row 3"), (lambda rows: pd.DataFrame(rows, [7, 8, "z"], dtype=object), "row 3, index 'z'")],
+    ids=["list", "pandas"],
+)
 @pytest.mark.parametrize(
     ("column", "value", "said"),
     [
@@ -126,10 +130,10 @@ def rows_with(column: str, value: object) -> list[dict[str, object]]:
         ("label", b"x", "the label must be one value, found b'x'. Fix or drop the row."),
     ],
 )
-def test_a_wrong_value_is_named_by_task_row_and_column(make: Any, column: str, value: object, said: str):
+def test_a_wrong_value_is_named_by_task_row_and_column(make: Any, place: str, column: str, value: object, said: str):
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         arrow_table(make(rows_with(column, value)), [OF_CLASSES], NAME)
-    assert str(error.value) == f"{NAME}, row 3, column '{column}': {said}"
+    assert str(error.value) == f"{NAME}, {place}, column '{column}': {said}"
 
 
 def test_values_of_an_arrow_table_are_named_too():

@@ -57,8 +57,8 @@ def test_the_last_screen_shows_the_model_that_predicts_and_the_other_beside_it(e
     assert [cell.strip() for cell in row.split("│")[3:6:2]] == [f"{overall[2]:.4f}", f"{overall[8]:.4f}"]
     assert "best/, of step 2; last/ is of step 8" in screen
     assert "ends early" not in screen
-    ctrl_c = "Ctrl-C keeps the best model so far: you can evaluate or serve it, or go on with"
-    assert screen.count(f"{ctrl_c} mtbert train --resume {run}\n") == 1
+    ctrl_c = "An interrupt (Ctrl-C) keeps the best model so far: you can evaluate or serve it, or go on with"
+    assert screen.count(f"{ctrl_c} mtbert.train(resume='{run}')\n") == 1
 
 
 def test_the_returned_scores_are_those_of_the_model_that_predicts(ended: tuple[Path, str], tmp_path: Path):
@@ -146,10 +146,10 @@ def test_the_report_of_a_stopped_run_says_first_that_it_was_stopped_and_how_to_g
     screen = printed(lambda console: commands.report_on(run, console), 500)
     said = "The run was stopped after 4 of 7 epochs (step 8 of 14). run scores "
     assert said in screen
-    assert screen.endswith(f"done: the report is {run / 'report.html'}\nnext: mtbert train --resume {run}\n")
+    assert screen.endswith(f"done: the report is {run / 'report.html'}\nnext: mtbert.train(resume='{run}')\n")
     page = (run / "report.html").read_text()
     assert f'<p class="answer">{said}' in page
-    assert f"<ol><li>Go on with the run: mtbert train --resume {run}</li>" in page
+    assert f"<ol><li>Go on with the run: mtbert.train(resume=&#39;{run}&#39;)</li>" in page
     assert "The newest model that was scored, the one after step 8, has overall " in page
     (run / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     with pytest.raises(ValueError, match=re.escape(f"{run}: stopped at step 2 of 14, before dev was scored")):

@@ -53,7 +53,7 @@ def test_a_new_file_may_be_written_and_an_older_one_if_it_may_be_replaced(run, t
         assert checked(run, tmp_path / name) == tmp_path / name
     old = tmp_path / "old.parquet"
     old.write_bytes(b"x")
-    assert refusal(run, old) == f"--output {old}: exists. Give another file, or replace it (--overwrite)."
+    assert refusal(run, old) == f"--output {old}: exists. Give another file, or replace it (overwrite=True)."
     assert outputs.check_output("--output", str(old), ANSWERS, run, {}, overwrite=True) == old
     (tmp_path / "link.csv").symlink_to(tmp_path / "behind.csv")
     assert checked(run, tmp_path / "link.csv") == tmp_path / "behind.csv"

@@ -9,7 +9,7 @@ from mtbert.part_share import PartShare, share_of
     "text", ["0/2", "3/2", "1", "1/0", "a/b", "1/2/3", "-1/2", "٢/٣", "", "x", "1 /2", "1/9999999"]
 )
 def test_a_share_that_does_not_exist_is_refused(text):
-    with pytest.raises(ValueError, match=r"--part must be I/N with I from 1 to N, found "):
+    with pytest.raises(ValueError, match=r"part must be I/N with I from 1 to N, found "):
         share_of(text)
     assert share_of("2/3") == PartShare(1, 3)
 

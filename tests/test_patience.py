@@ -137,8 +137,8 @@ def test_a_stopped_run_names_its_report_once_it_has_a_best_model(
     folder: Path, monkeypatch: pytest.MonkeyPatch, stop: int
 ):
     found = Watched(folder, monkeypatch, [0.1, 0.2, 0.3], None).fit(stop_at=stop)
-    said = f"stopped at step {stop}, and saved. Go on with: mtbert train --resume {folder}"
-    best = f"\nThe best model so far is ready: mtbert report {folder}; mtbert serve {folder}"
+    said = f"stopped at step {stop}, and saved. Go on with: mtbert.train(resume='{folder}')"
+    best = f"\nThe best model so far is ready: mtbert.load('{folder}')"
     assert found.told == said + best * (stop == 2)  # the first signal comes before dev was scored
 
 

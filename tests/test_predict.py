@@ -99,8 +99,8 @@ def test_embeddings_are_written_as_npy_or_safetensors(toy, mtbert, tmp_path):
         (["--task", "sst", "--text", "a", "--input", "b.csv"], "give --input FILE, or --text"),
         (["--task", "sst", "--input", "b.csv", "--text-pair", "a"], "give --input FILE, or --text"),
         (["--task", "sts", "--text", "a"], "task sts: reads pairs of texts. Give --text-pair too."),
-        (["--task", "sst", "--text", "a", "--text-pair", "b"], "text 0: takes 1 text, found 2: ('a', 'b')."),
-        (["--task", "sst", "--text", "  "], "task sst, text 0: must be UTF-8 text and not empty, found '  '."),
+        (["--task", "sst", "--text", "a", "--text-pair", "b"], "text 1: takes 1 text, found 2: ('a', 'b')."),
+        (["--task", "sst", "--text", "  "], "task sst, text 1: must be UTF-8 text and not empty, found '  '."),
         (["--task", "sst", "--input", "gone.csv"], "gone.csv: there is no such file."),
         (
             ["--task", "sst", "--input", "{toy}/data/sts.csv"],
@@ -149,7 +149,7 @@ def test_the_input_file_is_never_overwritten(toy, mtbert, tmp_path, option):
 
 def test_bytes_that_are_not_text_are_refused(toy, mtbert):
     said = mtbert("predict", toy / "run", "--task", "sst", "--text", "a \udcff b").mistake
-    assert said.startswith("task sst, text 0: must be UTF-8 text and not empty, found 'a \\udcff b'")
+    assert said.startswith("task sst, text 1: must be UTF-8 text and not empty, found 'a \\udcff b'")
 
 
 # Columns -------------------------------------------------------------------------------------------

@@ -204,7 +204,7 @@ def test_a_moved_model_answers_a_text_without_its_recipe(toy, mtbert, run_copy, 
             ["--task", "sts", "--task", "sst", "--text", "a", "--text-pair", "b"],
             "task sst takes single texts, but task sts pairs. Ask one after the other.",
         ),
-        (["--text", " "], "task sst, text 0: must be UTF-8 text and not empty, found ' '."),
+        (["--text", " "], "task sst, text 1: must be UTF-8 text and not empty, found ' '."),
         (
             ["--text", "a", "--vectors", "v.npy"],
             "--vectors v.npy: a task has vectors of its own, so give exactly one --task, found 0.",

@@ -177,7 +177,7 @@ def test_a_run_is_stopped_and_resumed_with_other_numbers_of_processes(folder: Pa
         found = in_processes(size, stopped_at(step, rank=1))
         assert (
             found
-            == [f"Stopped: stopped at step {step}, and saved. Go on with: mtbert train --resume {tmp_path / 'parts'}"]
+            == [f"Stopped: stopped at step {step}, and saved. Go on with: mtbert.train(resume='{tmp_path / 'parts'}')"]
             * size
         )
     assert in_processes(1, lambda p: train(raw, tmp_path / "parts", p)) == ["done"]
@@ -205,7 +205,7 @@ def test_a_killed_process_ends_the_others_with_one_line_and_the_run_resumes(fold
 
     left = in_processes(2, work)[1 - lost]
     assert left == (
-        f"Lost: step 6: one of the 2 processes of this run was lost. Go on with: mtbert train --resume {out}",
+        f"Lost: step 6: one of the 2 processes of this run was lost. Go on with: mtbert.train(resume='{out}')",
         True,
     )
     assert in_processes(2, lambda p: train(raw, out, p)) == ["done"] * 2

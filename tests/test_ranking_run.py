@@ -86,10 +86,10 @@ def test_python_ranks_any_number_of_candidates_and_each_as_if_alone(folder: Path
 @pytest.mark.parametrize(
     ("texts", "said"),
     [
-        ([("q", "a", "b"), ("q", "a")], "text 1: takes a query and 2 candidates, as the first one does, found 2"),
-        ([("q",)], "text 0: takes a query and 1 candidate at least, found 1"),
-        ([3], "text 0: must be a query and its candidates, found 3."),
-        ([("q", "")], "text 0: must be UTF-8 text and not empty"),
+        ([("q", "a", "b"), ("q", "a")], "text 2: takes a query and 2 candidates, as the first one does, found 2"),
+        ([("q",)], "text 1: takes a query and 1 candidate at least, found 1"),
+        ([3], "text 1: must be a query and its candidates, found 3."),
+        ([("q", "")], "text 1: must be UTF-8 text and not empty"),
         (5, "Give a list of queries with their candidates, as [(query, one, other)]."),
     ],
 )

@@ -147,12 +147,12 @@ def test_an_override_may_hold_an_equals_sign(tmp_path):
 
 @pytest.mark.parametrize("text", ["train.lr", "=1", "train..lr=1", ".lr=1"])
 def test_an_override_of_another_form_is_refused(tmp_path, text):
-    assert refusal(tmp_path, ONE, text) == f"--set {text}: give a.b=value, as in --set train.lr=2e-5."
+    assert refusal(tmp_path, ONE, text) == f"changes=['{text}']: give a.b=value, as in changes=['train.lr=2e-5']."
 
 
 def test_an_override_that_is_not_yaml_is_refused(tmp_path):
     said = refusal(tmp_path, ONE, "train.lr=[1")
-    assert said.startswith("--set train.lr=[1, line 1: not YAML: ")
+    assert said.startswith("changes=['train.lr=[1'], line 1: not YAML: ")
 
 
 def test_a_path_of_hundreds_of_keys_is_refused(tmp_path):
@@ -162,7 +162,7 @@ def test_a_path_of_hundreds_of_keys_is_refused(tmp_path):
 
 def test_an_override_is_shown_escaped_and_cut(tmp_path):
     said = refusal(tmp_path, ONE, "a\x1b\n" + "b" * 10**6)
-    assert said.startswith(r"--set a\x1b\nbbb")
+    assert said.startswith(r"changes=['a\x1b\nbbb")
     assert len(said) < 200
 
 

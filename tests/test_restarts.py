@@ -76,7 +76,9 @@ def test_overwrite_replaces_an_old_run_once_and_a_restart_continues_the_new_one(
 def test_a_restart_does_not_continue_an_old_run_that_was_to_be_left_alone(toy: Path, run_copy: Path, start: Launch):
     for restarts in (0, 1):
         start(HashStore(), restarts)
-        with pytest.raises(ValueError, match=f"^{run_copy}: exists. Go on with: mtbert train --resume {run_copy}"):
+        with pytest.raises(
+            ValueError, match=rf"^{run_copy}: exists\. Go on with: mtbert\.train\(resume='{run_copy}'\)"
+        ):
             api.train(toy / "toy.yaml", out=run_copy)
 
 

@@ -88,8 +88,7 @@ def test_a_mistake_in_an_evaluation_is_one_line(toy, mtbert, tmp_path):
     assert mtbert("evaluate", tmp_path).mistake.startswith(f"{tmp_path}: no trained model here")
     assert mtbert("evaluate", run, "--task", "x").mistake.startswith("task x: this model has no such task.")
     assert mtbert("evaluate", run, "--split", "test.csv").mistake == (
-        "test.csv: neither dev nor test, so a labelled file. Give its task with --task (from Python task=): "
-        "sst, quora, sts."
+        "test.csv: neither dev nor test, so a labelled file. Give its task with --task: sst, quora, sts."
     )
     gone = mtbert("evaluate", run, "--task", "sst", "--split", tmp_path / "test.csv").mistake
     assert gone == f"{tmp_path}/test.csv: there is no such file. Check the path."

@@ -90,7 +90,12 @@ def test_predict_gives_a_score_under_its_name_and_a_set_by_its_labels(server: Se
         ("/embed?task=same", {"inputs": ["a"]}, 422, "task same has no vectors of single texts. Use like, alike, sear"),
         ("/embed?task=names", {"inputs": ["a"]}, 422, "task names has no vectors of single texts."),
         ("/embed?task=none", {"inputs": ["a"]}, 404, "no task 'none'."),
-        ("/embed", {"inputs": [" "]}, 422, "text 0: must be UTF-8 text and not empty, found ' '."),
+        (
+            "/embed",
+            {"inputs": [" "]},
+            422,
+            "text 1: must be UTF-8 text and not empty, found ' '.",
+        ),
         ("/embed", {"inputs": ["a"] * 257}, 413, "a request may have 256 texts, found 257."),
         ("/embed", {"inputs": [["a"]]}, 422, "inputs"),
         ("/embed", {}, 422, "inputs: field required."),
@@ -102,7 +107,7 @@ def test_predict_gives_a_score_under_its_name_and_a_set_by_its_labels(server: Se
             "parameters.function_to_apply: ",
         ),
         ("/predict?task=names", {"inputs": "a"}, 422, "the answers of task names are not one number for each class."),
-        ("/predict?task=mood", {"inputs": ["a", "b"]}, 422, "text 0: has 2 texts, but task mood takes one text."),
+        ("/predict?task=mood", {"inputs": ["a", "b"]}, 422, "text 1: has 2 texts, but task mood takes one text."),
         ("/predict", {"inputs": [["a"], []]}, 422, ""),
     ],
 )

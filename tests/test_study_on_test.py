@@ -78,7 +78,7 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     best = max(rows, key=lambda line: line[line.rindex(',"') :]).partition(",")[0]  # by the mean of overall
     assert printed.file.getvalue().splitlines()[-2:] == [
         f"done: the report is {out}/report.html",
-        f"next: mtbert predict {out}/cells/{best}-0/run --text 'some text'",
+        f"next: mtbert.load('{out}/cells/{best}-0/run')(['some text'])",
     ]
     assert (out / "test.json").read_bytes() == before
     assert (out / "tables/test.csv").read_text().splitlines() == table

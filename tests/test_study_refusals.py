@@ -72,7 +72,8 @@ def test_a_run_that_was_stopped_before_dev_was_scored_has_no_report_yet(ended: P
     lines = (run / "metrics.jsonl").read_text().splitlines()
     (run / "metrics.jsonl").write_text("\n".join(lines[:3]) + "\n")
     said = (
-        rf"stopped at step 3 of \d+, before dev was scored for the first time\. Go on with: mtbert train --resume {run}"
+        r"stopped at step 3 of \d+, before dev was scored for the first time\. Go on with: "
+        rf"mtbert\.train\(resume='{run}'\)"
     )
     with pytest.raises(ValueError, match=said):
         commands.report_on(run, SILENT)

@@ -253,7 +253,9 @@ def test_a_tracker_that_cannot_be_opened_is_one_line_and_the_run_can_be_resumed(
 
     in_place(refuse)
     run = folder / "run"
-    with pytest.raises(ValueError, match=rf"tensorboard: cannot be opened: no route to host\. .* --resume {run}$"):
+    with pytest.raises(
+        ValueError, match=rf"track='tensorboard': cannot be opened: no route to host\. .*\(resume='{run}'\)$"
+    ):
         start_run(load_recipe(str(folder / "toy.yaml")), run, SILENT, track=trackers.tracker("tensorboard", SILENT))
     heard = Heard()
     in_place(heard)
@@ -289,7 +291,7 @@ def test_a_full_disk_is_not_called_a_mistake_of_the_tracker(tmp_path: Path, in_p
 
 
 def test_an_unknown_tracker_is_named_with_the_nearest():
-    with pytest.raises(ValueError, match=r"^--track wandbb: there is no such tracker\. Did you mean 'wandb'\?$"):
+    with pytest.raises(ValueError, match=r"^track='wandbb': there is no such tracker\. Did you mean 'wandb'\?$"):
         trackers.tracker("wandbb", SILENT)
     with pytest.raises(ValueError, match=r"Known: tensorboard, wandb, mlflow, trackio\.$"):
         trackers.tracker("comet", SILENT)
@@ -297,5 +299,5 @@ def test_an_unknown_tracker_is_named_with_the_nearest():
 
 def test_a_missing_package_names_the_extra(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
-    with pytest.raises(ValueError, match=r'^--track trackio: .* Run: pip install "mtbert\[tracking\]"$'):
+    with pytest.raises(ValueError, match=r"^track='trackio': .* Run: pip install \"mtbert\[tracking\]\"$"):
         trackers.tracker("trackio", SILENT)

@@ -252,7 +252,7 @@ def test_a_task_whose_dev_would_be_the_slice_of_train_is_refused(folder: Path):
     raw = yaml.safe_load(Path(ranged(folder)).read_text())
     del raw["tasks"]["quora"]["dev"]
     (folder / "ranged.yaml").write_text(yaml.safe_dump(raw))
-    with pytest.raises(ValueError, match=r"ranged\.yaml, tasks\.quora: has no dev file, .*or give --on-dev\."):
+    with pytest.raises(ValueError, match=r"ranged\.yaml, tasks\.quora: has no dev file, .*or give on_dev=True\."):
         run_tuning(Tuning(str(folder / "ranged.yaml"), (), False, folder / "tuned"), 1, SILENT)
     assert not (folder / "tuned").exists()
 

@@ -165,12 +165,12 @@ def test_a_folder_and_its_database_belong_together(name: str, tmp_path: Path):
     first, other = (f"sqlite:///{tmp_path / file}" for file in ("first.db", "other.db"))
     out = tmp_path / "tuned"
     run_tuning(Tuning(name, (), False, out, first), 1, SILENT)
-    with pytest.raises(ValueError, match=rf"^{out}: its trials are in {first}\. Give it with --storage\.$"):
+    with pytest.raises(ValueError, match=rf"^{out}: its trials are in {first}\. Give it with storage\.$"):
         run_tuning(Tuning(name, (), False, out), 2, SILENT)
     with pytest.raises(ValueError, match=rf"^{other}: has no trials of {out}, which are in {first}\. Give that one\.$"):
         run_tuning(Tuning(name, (), False, out, other), 2, SILENT)
     run_tuning(Tuning(name, (), False, tmp_path / "file"), 1, SILENT)
-    with pytest.raises(ValueError, match=r"file: its trials are in .*file/tune\.db\. Drop --storage, or give another"):
+    with pytest.raises(ValueError, match=r"file: its trials are in .*file/tune\.db\. Drop storage, or give another"):
         run_tuning(Tuning(name, (), False, tmp_path / "file", first), 2, SILENT)
     trial_folder(Tuning(name, (), False, out), 0).mkdir(parents=True, exist_ok=True)
     (out / "storage.json").rename(tmp_path / "kept.json")
@@ -198,13 +198,13 @@ def test_other_ranges_are_refused_while_another_command_is_at_work(name: str, tm
     [
         (
             "my password",
-            r"^--storage: must be the URL of a database\. Give for example --storage postgresql://USER@HOST",
+            r"^storage: must be the URL of a database\. Give for example storage='postgresql://USER@HOST",
         ),
-        ("postgresql://u:s3cret@h:port/d", r"^--storage: must be the URL of a database\. "),
-        ("nosuch://u:s3cret@h/d", r"^--storage: nosuch is no database that is known\. "),
+        ("postgresql://u:s3cret@h:port/d", r"^storage: must be the URL of a database\. "),
+        ("nosuch://u:s3cret@h/d", r"^storage: nosuch is no database that is known\. "),
         (
             "mysql+mysqldb://u:s3cret@h/d",
-            r"^--storage: the driver of mysql\+mysqldb is not installed\. Run: pip install ",
+            r"^storage: the driver of mysql\+mysqldb is not installed\. Run: pip install ",
         ),
     ],
 )
@@ -240,7 +240,7 @@ def test_a_server_that_is_gone_is_one_line(name: str, tmp_path: Path, postgres: 
     done = mtbert("tune", name, "--trials", 1, "--out", tmp_path / "tuned", "--storage", gone)
     assert done.code == 1, done
     assert "127.0.0.1:1/postgres: connection failed: " in done.err
-    assert done.err.endswith("Check --storage and the server, and give the command again.\n")
+    assert done.err.endswith("Check --storage and the server, and start again.\n")
     assert not trial_folder(Tuning(name, (), False, tmp_path / "tuned"), 0).exists()
 
 
@@ -254,5 +254,5 @@ def test_a_database_of_something_else_is_refused(name: str, tmp_path: Path):
 
 def test_a_missing_driver_names_the_extra(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(ValueError, match=r"^--storage: the driver of postgresql is not installed\. .*'mtbert\[tune\]'"):
+    with pytest.raises(ValueError, match=r"^storage: the driver of postgresql is not installed\. .*'mtbert\[tune\]'"):
         run_tuning(Tuning(name, (), False, tmp_path / "tuned", "postgresql://u:s3cret@127.0.0.1/d"), 1, SILENT)

@@ -24,7 +24,7 @@ def train(folder: Path) -> None:
 
 
 def data_check(folder: Path) -> None:
-    check_data(load_recipe(str(folder / "toy.yaml")), SILENT)
+    check_data(load_recipe(str(folder / "toy.yaml")))
 
 
 def study(folder: Path) -> None:

@@ -25,7 +25,15 @@ USUAL = {
 SAME_MEANING = {
     "evaluate",  # the command and the function that it calls
     "main",  # what a program starts with
-    *("export", "push", "review", "study", "train", "tune"),  # a command, and the function of Python that does the same
+    *(
+        "check",
+        "export",
+        "push",
+        "review",
+        "study",
+        "train",
+        "tune",
+    ),  # a command, and the function of Python that does the same
 }
 # Folders with one file per kind of a thing: each file answers the same questions under the same names.
 KINDS = ("src/mtbert/answers/", "src/mtbert/cli/", "src/mtbert/model/families/")

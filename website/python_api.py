@@ -35,7 +35,9 @@ def page() -> str:
 
 def described(name: str, thing: Any, rank: int) -> str:
     """Returns a heading, the signature and the docstring of a function, class, method or property."""
-    shown = "" if isinstance(thing, property | cached_property) or name == "mtbert.Recipe" else _signature(name, thing)
+    warning = inspect.isclass(thing) and issubclass(thing, Warning)
+    bare = isinstance(thing, property | cached_property) or warning or name == "mtbert.Recipe"
+    shown = "" if bare else _signature(name, thing)
     return f"{'#' * rank} {name}\n\n{shown}{_sections(inspect.getdoc(thing) or '')}\n"
 
 

@@ -11,7 +11,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mtbert.api import Studied, Trained, evaluate, review, study, train, tune
+    from mtbert.api import Trained, check, evaluate, review, train
+    from mtbert.api_studies import Studied, study, tune
+    from mtbert.data.check import DataReport
+    from mtbert.messages import MtbertWarning
     from mtbert.pushing import push
     from mtbert.recipe.settings import Recipe
     from mtbert.scores import Scores
@@ -21,12 +24,15 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "DataReport",
+    "MtbertWarning",
     "Predictor",
     "Recipe",
     "Scores",
     "Studied",
     "Trained",
     "__version__",
+    "check",
     "evaluate",
     "export",
     "load",
@@ -38,12 +44,17 @@ __all__ = [
 ]
 
 _MODULES = {
+    "DataReport": "mtbert.data.check",
+    "MtbertWarning": "mtbert.messages",
     "Predictor": "mtbert.use.predictor",
     "Recipe": "mtbert.recipe.settings",
     "Scores": "mtbert.scores",
+    "Studied": "mtbert.api_studies",
     "export": "mtbert.use.export.exporting",
     "load": "mtbert.use.predictor",
     "push": "mtbert.pushing",
+    "study": "mtbert.api_studies",
+    "tune": "mtbert.api_studies",
 }
 
 

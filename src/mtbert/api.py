@@ -1,12 +1,13 @@
-"""Python functions for training, scoring, studies and tuning.
+"""Python functions that check data, train, score and choose rows to label.
 
-Each function does the same as the command of the same name, but it prints nothing unless ``progress`` is true. A user's
-mistake raises ValueError, FileNotFoundError or TypeError with the message that the command would print. Packages that
-only studies need, such as matplotlib, are imported when a study starts.
+Each function does the same as the command of the same name. It shows progress and prints only if ``progress`` is true
+or, if ``progress`` is None, in a notebook. Warnings that are not printed go through :mod:`warnings`, as
+:class:`~mtbert.MtbertWarning`. A user's mistake raises ValueError, FileNotFoundError or TypeError with the message that
+the command would print.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,24 +16,22 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.messages import command_line, plain_console, shown, tell_end
-from mtbert.part_share import share_of
+from mtbert.data.check import DataReport
+from mtbert.messages import call, caller_console, tell_end, warn
 from mtbert.processes import connect
+from mtbert.progress_bar import followed
 from mtbert.recipe.files import shipped_recipes
-from mtbert.recipe.given import plain
-from mtbert.recipe.given_data import with_rows
-from mtbert.recipe.settings import Recipe
+from mtbert.recipe.given import Changes, folder_name, overrides_of, path_of
+from mtbert.recipe.given_data import RecipeLike, rooted_at, with_rows
 from mtbert.scores import Scores
 from mtbert.training import trackers
+from mtbert.training.assemble import check_data
 from mtbert.training.heartbeat import heartbeats
 from mtbert.training.join import continues, join_run
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
 from mtbert.use.evaluate import score_run
 from mtbert.use.predictor import Predictor, load
-
-RecipeLike = str | Path | Mapping[str, Any] | Recipe
-Changes = Mapping[str, Any] | Sequence[str]
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,27 +53,38 @@ class Trained:
         return self.scores._repr_html_()
 
 
-@dataclass(frozen=True)
-class Studied:
-    """The result of :func:`study`.
+def check(
+    recipe: RecipeLike,
+    data: Mapping[str, Any] | None = None,
+    *,
+    changes: Changes = (),
+    progress: bool | None = None,
+) -> DataReport:
+    """Reads the data of a recipe, and returns sizes, labels, lengths, duplicates and leaks. Nothing is trained.
 
-    Attributes:
-        path: The folder of the study.
-        failed: A dict from the name of each failed run to the reason for its failure.
+    Args:
+        recipe: The recipe, in one of the forms that :func:`train` takes.
+        data: A dict of rows, in the form that :func:`train` takes.
+        changes: Settings to change, in the form that :func:`train` takes.
+        progress: Whether to show a progress bar. None: only in a notebook.
+
+    Returns:
+        The report of ``mtbert data check``. A notebook shows its tables, ``print`` prints them, and ``warnings`` lists
+        the warnings.
+
+    Raises:
+        ValueError, FileNotFoundError, TypeError: If the recipe or the data cannot be used, as in :func:`train`.
+
+    >>> mtbert.check("mine.yaml").warnings  # doctest: +SKIP
+    ("topic, dev: no example of class 'wish'.",)
     """
-
-    path: Path
-    failed: Mapping[str, str]
-
-    @property
-    def report(self) -> Path:
-        """The path of the report, an HTML page with tables, figures and examples of wrong answers.
-
-        The file exists if at least one run of the study has ended.
-        """
-        from mtbert.studying.report import REPORT_FILE
-
-        return self.path / REPORT_FILE
+    overrides = overrides_of(changes)
+    with tempfile.TemporaryDirectory(prefix="mtbert-check-") as folder, followed(caller_console(progress)):
+        place = Path(folder) / "run"
+        settings, rows = with_rows(recipe, overrides, {} if data is None else data, place)
+        with rows.written(place) as written, rows.named():
+            found = check_data(settings if written is None else rooted_at(settings, str(written)))
+    return found.renamed(rows.renamed)
 
 
 def train(
@@ -89,7 +99,7 @@ def train(
     profile: bool = False,
     track: str | None = None,
     report: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Trained:
     """Trains one model on the tasks of a recipe, and returns the run.
 
@@ -108,11 +118,12 @@ def train(
         resume: The folder of a run to resume, given instead of ``recipe``. Then ``changes`` may change only
             ``data.root``.
         epochs: The new total number of epochs, only with ``resume``. This can extend a run that has already ended.
-        profile: Whether to print how the time of a step is spent. This prints nothing unless ``progress`` is true.
+        profile: Whether to print how the time of a step is spent. This prints nothing without progress.
         track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
         report: Whether to write ``report.html`` into the folder of the run at its end, as the command does. If that
-            fails, a warning is printed, and the run still counts as ended.
-        progress: Whether to show a progress bar and print what the command prints.
+            fails, there is a warning, and the run still counts as ended.
+        progress: Whether to show a progress bar and print what the command prints, warnings too. None: only in a
+            notebook. Without progress, a warning about the data or the run is an :class:`MtbertWarning`.
 
     Returns:
         The run. ``path`` is its folder, and ``predictor`` is its best model. ``scores["task"]["metric"]`` and
@@ -129,7 +140,7 @@ def train(
     >>> rows = [{"text": f"{word} film", "label": word} for word in ("good", "bad") for _ in range(20)]
     >>> mtbert.train(recipe, data={"mood": {"train": rows, "dev": rows}}, out="runs/mood")  # doctest: +SKIP
     """
-    console = _console(progress)
+    console = caller_console(progress)
     if (recipe is None) == (resume is None) or (resume and (out is not None or overwrite or data is not None)):
         raise ValueError("train: give a recipe, or resume=RUN without recipe, data, out and overwrite.")
     if epochs is not None and resume is None:
@@ -139,27 +150,39 @@ def train(
             return Trained(*join_run(together))
         tracker = None if track is None else trackers.tracker(track, console)
         if recipe is not None:
-            place = Path("runs") / _name(recipe, shipped_recipes()) if out is None else _path("out", out)
+            place = Path("runs") / folder_name(recipe, shipped_recipes()) if out is None else path_of("out", out)
             path = files.check_out(place)
-            settings, rows = with_rows(recipe, _overrides(changes), {} if data is None else data, path)
+            settings, rows = with_rows(recipe, overrides_of(changes), {} if data is None else data, path)
             if not continues(path, settings, together):
                 scores = start_run(settings, path, console, overwrite, profile, tracker, rows, together)
                 return _ended(Trained(path, scores), report, console)
             changes = ()
         else:
-            path = _path("resume", resume)
-        scores = resume_run(path, console, _overrides(changes), epochs, profile, tracker, together)
+            path = path_of("resume", resume)
+        scores = resume_run(path, console, overrides_of(changes), epochs, profile, tracker, together)
         return _ended(Trained(path, scores), report, console)
 
 
-def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = None, changes: Changes = ()) -> Scores:
-    """Returns the scores of a trained model on the dev or test data of its recipe, or on a labelled file.
+def evaluate(
+    run: str | Path,
+    split: str | Path = "dev",
+    *,
+    task: str | None = None,
+    data: Mapping[str, Any] | None = None,
+    changes: Changes = (),
+    progress: bool | None = None,
+) -> Scores:
+    """Returns the scores of a trained model on the dev or test data of its recipe, on a labelled file, or on rows.
 
     Args:
         run: The folder of a run, or its subfolder ``best/`` or ``last/``.
         split: ``dev``, ``test``, or the path of a labelled file for ``task``.
         task: The name of the only task to score. By default, every task that was trained to predict labels is scored.
+        data: Labelled rows to score, in place of ``split``: a dict that maps the name of a task or table to its rows,
+            in one of the forms that :func:`train` takes. The tasks that read these rows are scored.
         changes: New values of ``data.root`` or of the columns and files of tasks, in the form that :func:`train` takes.
+        progress: Whether to show a progress bar and print warnings. None: only in a notebook. Without progress, a
+            warning is an :class:`MtbertWarning`.
 
     Returns:
         The scores. ``scores["task"]["metric"]`` is one score, and ``scores.overall`` is the mean over tasks.
@@ -168,6 +191,7 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or if the task does not exist.
+        TypeError: If ``data`` holds rows of another type.
 
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93
@@ -175,9 +199,17 @@ def evaluate(run: str | Path, split: str | Path = "dev", *, task: str | None = N
     if not isinstance(split, str | Path):
         found = type(split).__name__
         raise TypeError(
-            f"split: must be 'dev', 'test' or the path of a labelled file, found {found}. Write the rows to a file."
+            f"split: must be 'dev', 'test' or the path of a labelled file, found {found}. Give rows as "
+            "data={TASK: rows}."
         )
-    return score_run(_path("run", run), str(split), task, overrides=_overrides(changes)).scores
+    if data is not None and split != "dev":
+        raise ValueError("evaluate: give split or data, not both.")
+    console = caller_console(progress)
+    with followed(console):
+        found = score_run(path_of("run", run), str(split), task, overrides=overrides_of(changes), rows=data).scores
+    for line in found.warnings:
+        warn(console, line)
+    return found
 
 
 def review(
@@ -189,7 +221,7 @@ def review(
     top: int = 200,
     changes: Changes = (),
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> int:
     """Writes the rows of a pool that a person should label next, and returns their number.
 
@@ -202,7 +234,7 @@ def review(
         top: The largest number of rows to write.
         changes: New values of ``data.root`` or of the columns and files of tasks, in the form that :func:`train` takes.
         overwrite: Whether to replace the file ``out`` if it exists.
-        progress: Whether to print what the command prints.
+        progress: Whether to print what the command prints. None: only in a notebook.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the pool cannot be read, if the task does not exist or gives no
@@ -213,92 +245,9 @@ def review(
     """
     from mtbert.use.review import review_run
 
-    place, target = str(_path("pool", pool)), str(_path("out", out))
-    console, overrides = plain_console(stderr=True, quiet=not progress), _overrides(changes)
-    return review_run(_path("run", run), task, place, top, target, console, overrides=overrides, overwrite=overwrite)
-
-
-def study(
-    study: str | Path,
-    out: str | Path | None = None,
-    *,
-    changes: Changes = (),
-    workers: int = 1,
-    part: str | None = None,
-    progress: bool = False,
-) -> Studied:
-    """Runs every recipe of a study with every seed, and writes a report.
-
-    To resume a study that was stopped, call the function again with the same arguments. Several processes, on machines
-    that share the disk, may call it to share the runs. The last of them writes the report.
-
-    Args:
-        study: A study file, or the name of a shipped study.
-        out: The folder of the study. The default is ``studies/NAME``.
-        changes: Settings to change in all recipes, in the form that :func:`train` takes.
-        workers: The largest number of runs at the same time, each in its own process. If memory is short, there are
-            fewer.
-        part: Train only a share of the runs. ``"2/8"`` is the second of eight equal shares.
-        progress: Whether to show a progress bar and print the tables.
-
-    Returns:
-        The study. ``path`` is its folder, ``report`` is the path of its report, and ``failed`` holds the reasons why
-        runs failed.
-
-    Raises:
-        ValueError, FileNotFoundError: If the study cannot be used, or if ``out`` already holds something else.
-
-    >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
-    PosixPath('studies/my-study/report.html')
-    """
-    from mtbert.studying import commands, plan
-
-    if workers < 1:
-        raise ValueError(f"study: workers must be at least 1, found {workers}.")
-    name = str(_path("study", study))
-    path = files.check_out(plan.study_folder(name) if out is None else _path("out", out))
-    share = share_of(part)
-    found = plan.load_study(name, _overrides(changes))
-    return Studied(path, commands.run_study(found, path, workers, _console(progress), share=share))
-
-
-def tune(
-    recipe: str | Path,
-    trials: int = 20,
-    out: str | Path | None = None,
-    *,
-    changes: Changes = (),
-    on_dev: bool = False,
-    storage: str | None = None,
-    progress: bool = False,
-) -> Path:
-    """Searches the ranges of a recipe for good settings, and returns the path of a recipe file with the best settings.
-
-    Args:
-        recipe: A recipe file with a ``tune`` part, or the name of a shipped recipe.
-        trials: The total number of trials, including those of earlier calls.
-        out: The folder of the trials. The default is ``tuned/NAME``.
-        changes: Settings of the recipe to change, in the form that :func:`train` takes.
-        on_dev: Whether to score the trials on dev instead of a held-out part of train. Later scores on dev are then too
-            optimistic.
-        storage: The URL of a database for the trials, such as ``postgresql://USER@HOST/DATABASE``. Any number of
-            processes that share the disk may then call this function together.
-        progress: Whether to show a progress bar and print the best trials.
-
-    Raises:
-        ValueError, FileNotFoundError: If the recipe cannot be used or has nothing to tune, or if ``out`` holds another
-            hyperparameter search.
-
-    >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
-    """
-    from mtbert.studying.tunable import Tuning
-    from mtbert.studying.tuning import run_tuning
-
-    if trials < 1:
-        raise ValueError(f"tune: trials must be at least 1, found {trials}.")
-    path = files.check_out(Path("tuned") / _name(recipe, shipped_recipes()) if out is None else _path("out", out))
-    tuning = Tuning(str(_path("recipe", recipe)), tuple(_overrides(changes)), on_dev, path, storage)
-    return run_tuning(tuning, trials, _console(progress))
+    place, target = str(path_of("pool", pool)), str(path_of("out", out))
+    console, overrides = caller_console(progress, stderr=True), overrides_of(changes)
+    return review_run(path_of("run", run), task, place, top, target, console, overrides=overrides, overwrite=overwrite)
 
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:
@@ -315,36 +264,6 @@ def _ended(run: Trained, report: bool, console: Console) -> Trained:
         console,
         f"the model is in {run.path / 'best'}" + (f", its report is {page}" if page is not None else ""),
         ask_line(run.path, recipe),
-        command_line("train", "--resume", run.path, "--epochs", 2 * recipe.train.epochs),
+        call("train", resume=run.path, epochs=2 * recipe.train.epochs),
     )
     return run
-
-
-def _name(given: RecipeLike, shipped: Sequence[str]) -> str:
-    """Returns a name for the folder of a run, a study or a hyperparameter search.
-
-    This is the name of the file ``given`` without its ending, or ``run`` if ``given`` is not the name of a file.
-    """
-    if not isinstance(given, str | Path):
-        return "run"
-    return str(given) if str(given) in shipped else Path(given).stem
-
-
-def _path(what: str, given: object) -> Path:
-    if not isinstance(given, str | Path):
-        raise TypeError(f"{what}: must be a path or a name, found {type(given).__name__}.")
-    return Path(given)
-
-
-def _overrides(changes: Changes) -> list[str]:
-    if isinstance(changes, Mapping):
-        return [f"{path}={json.dumps(plain(value, f'changes, {shown(path)}'))}" for path, value in changes.items()]
-    listed = list(changes)
-    if isinstance(changes, str) or not all(isinstance(change, str) for change in listed):
-        said = 'must be a dict or a list of texts such as ["train.lr=1e-3"]'
-        raise TypeError(f"changes: {said}, found {shown(changes)}.")
-    return listed
-
-
-def _console(progress: bool) -> Console:
-    return plain_console(quiet=not progress)

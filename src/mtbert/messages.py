@@ -6,10 +6,14 @@ this module.
 """
 
 import difflib
+import io
 import re
 import shlex
+import sys
 import unicodedata
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -134,6 +138,40 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: b
     )
 
 
+def caller_console(progress: bool | None, *, stderr: bool = False) -> "Console":
+    """Returns the console for a call from Python. It prints if ``progress`` is true, and None is true in a notebook."""
+    console = plain_console(stderr=stderr)
+    console.quiet = not (console.is_jupyter if progress is None else progress)
+    return console
+
+
+def recorder(width: int = 100) -> "Console":
+    """Returns a console that only records what is printed on it, for :func:`recorded_html` or ``export_text``."""
+    from rich.console import Console
+
+    return Console(
+        record=True,
+        file=io.StringIO(),
+        width=width,
+        force_jupyter=False,
+        highlight=False,
+        markup=False,
+        emoji=False,
+    )
+
+
+def recorded_html(console: "Console") -> str:
+    """Returns what was printed on a :func:`recorder` as HTML, which a notebook shows."""
+    return console.export_html(inline_styles=True, code_format=_HTML)
+
+
+_HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
+
+
+class MtbertWarning(UserWarning):
+    """A warning about data, a run or scores, for Python code that shows no progress, which would print it."""
+
+
 @dataclass(frozen=True)
 class Note:
     """One line of text for the user. ``warning`` says whether it is a warning."""
@@ -152,8 +190,25 @@ def tell(console: "Console", notes: Iterable[Note]) -> None:
 
 
 def warn(console: "Console", line: str) -> None:
-    """Prints ``warning: line`` on ``console``; every warning that mtbert prints goes through this function."""
-    console.print(f"warning: {clean(line[:LONGEST_LINE])}", style="yellow", markup=False, soft_wrap=True)
+    """Prints ``warning: line`` on ``console``; every warning of mtbert goes through this function.
+
+    A quiet console would lose the line, so it becomes an :class:`MtbertWarning` at the code that called mtbert.
+    """
+    text = clean(line[:LONGEST_LINE])
+    if console.quiet:
+        warnings.warn(text, MtbertWarning, stacklevel=_level_of_caller())
+    else:
+        console.print(f"warning: {text}", style="yellow", markup=False, soft_wrap=True)
+
+
+def _level_of_caller() -> int:
+    """Returns the ``stacklevel`` with which :func:`warn` warns at the line of code that called mtbert."""
+    frame, level, found = sys._getframe(1), 1, 1
+    while frame.f_back is not None:
+        if frame.f_globals.get("__name__", "").partition(".")[0] == __package__:
+            found = level + 1
+        frame, level = frame.f_back, level + 1
+    return found
 
 
 def command_line(*words: object) -> str:
@@ -168,6 +223,73 @@ def command_line(*words: object) -> str:
     'mtbert train ./-x.yaml'
     """
     return shlex.join(["mtbert", *map(_word, words)])
+
+
+_in_shell = False  # whether messages are read by somebody who types commands
+
+
+@contextmanager
+def worded_for_shell() -> Iterator[None]:
+    """A context manager in which :func:`worded`, :func:`call` and :func:`option` give what one types into a shell."""
+    global _in_shell
+    before, _in_shell = _in_shell, True
+    try:
+        yield
+    finally:
+        _in_shell = before
+
+
+def worded(shell: str, python: str) -> str:
+    """Returns ``shell`` in a process that the command line has started, and ``python`` in any other."""
+    return shell if _in_shell else python
+
+
+def call(command: str, *given: object, **options: object) -> str:
+    """Returns what the user can do, as a command or as a call from Python. Words in capitals stand for any value.
+
+    >>> call("train", "RECIPE", out=Path("runs/my run"))
+    "mtbert.train(RECIPE, out='runs/my run')"
+    >>> with worded_for_shell():
+    ...     call("train", "RECIPE", out=Path("runs/my run"))
+    "mtbert train RECIPE --out 'runs/my run'"
+    """
+    words = (word for name, value in options.items() for word in (_dashed(name), value))
+    arguments = [*map(_literal, given), *(f"{name}={_literal(value)}" for name, value in options.items())]
+    return worded(command_line(command, *given, *words), f"mtbert.{command}({', '.join(arguments)})")
+
+
+def option(name: str, value: object = None) -> str:
+    """Returns an option as it is given to a command or, from Python, to the function of the same name.
+
+    Args:
+        name: The name of the option as Python spells it.
+        value: The value of the option; None to name the option alone, and True to switch it on.
+
+    >>> option("overwrite", True), option("task"), option("set", "data.root=FOLDER")
+    ('overwrite=True', 'task', "changes=['data.root=FOLDER']")
+    >>> with worded_for_shell():
+    ...     option("on_dev", True), option("task"), option("set", "data.root=FOLDER")
+    ('--on-dev', '--task', '--set data.root=FOLDER')
+    """
+    shell = _dashed(name) if value is None or value is True else f"{_dashed(name)} {clean(str(value)[:LONGEST_LINE])}"
+    called = _IN_PYTHON.get(name, name)
+    if value is None:
+        return worded(shell, called)
+    return worded(shell, f"{called}={_literal([value] if name == 'set' else value)}")
+
+
+_IN_PYTHON = {"set": "changes", "output": "out", "input": "pool"}  # options that have another name in Python
+
+
+def _dashed(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _literal(value: object) -> str:
+    """Returns ``value`` as Python code. A path is a string, and a word in capitals stays as it is."""
+    if isinstance(value, str) and value.isidentifier() and value.isupper():
+        return value
+    return shown(str(value) if isinstance(value, Path) else value, LONGEST_LINE)
 
 
 def see(topic: str) -> str:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mtbert.messages import clean
+from mtbert.messages import clean, option
 
 
 @dataclass(frozen=True)
@@ -34,5 +34,8 @@ def share_of(text: str | None) -> PartShare:
     if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 7 for part in (number, of))) or not (
         1 <= int(number) <= int(of)
     ):
-        raise ValueError(f"--part must be I/N with I from 1 to N, found {clean(text)}. Give for example --part 2/8.")
+        raise ValueError(
+            f"{option('part')} must be I/N with I from 1 to N, found {clean(text)}. Give for example "
+            f"{option('part', '2/8')}."
+        )
     return PartShare(int(number) - 1, int(of))

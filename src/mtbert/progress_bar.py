@@ -25,7 +25,7 @@ SHORT_WORK = 0.5  # seconds; work that takes less is not shown
 SECONDS_BETWEEN_FRAMES = 0.25  # in a notebook; a terminal is drawn by a thread of rich
 SECONDS_BEFORE_LINE = 2.0  # in a file, before the first plain line
 SECONDS_BETWEEN_LINES = 10.0  # in a file, between later plain lines
-STOPPING = "stopping: the state is saved first (Ctrl-C again: stop at once, save nothing)"
+STOPPING = "stopping: the state is saved first (interrupt again: stop at once, save nothing)"
 
 
 class LiveBar:

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mtbert import environment, files, yaml_text
 from mtbert.hub_client import asked, bars_shown
-from mtbert.messages import few, plain_console, reason, shown, warn
+from mtbert.messages import caller_console, few, option, reason, shown, warn, worded
 from mtbert.model.download import LICENCE, READ_ME, Origin, hub_id, origin
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
@@ -46,7 +46,7 @@ def push(
     int8: bool = False,
     tolerance: float = 0.005,
     public: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Pushed:
     """Pushes a trained model to the Hugging Face Hub, as one commit with a model card.
 
@@ -62,7 +62,7 @@ def push(
         rows, together, int8, tolerance: With ``to``, the arguments of these names of :func:`mtbert.export`.
         public: Whether everybody may read a new model. To replace a model that is already public, ``public`` must be
             true. A model that is already private stays private.
-        progress: Whether to show a progress bar and print what the command prints.
+        progress: Whether to show a progress bar and print what the command prints. None: only in a notebook.
 
     Raises:
         ValueError, FileNotFoundError: If the model cannot be read or exported, or the Hub refuses the model.
@@ -79,13 +79,20 @@ def push(
             f"{shown(name)}: must be user/name, of letters, digits and single '-', '_' or '.' between them."
         )
     if tasks and to is None:
-        raise ValueError("--task is for --to: mtbert's own form holds all tasks. Drop it, or give --to FORMAT.")
-    given = [option for option, on in {"--input": rows, "--together": together, "--int8": int8}.items() if on]
+        raise ValueError(
+            f"{worded('--task', 'tasks')} is for {option('to')}: mtbert's own form holds all tasks. Drop it, or give "
+            f"{option('to', 'FORMAT')}."
+        )
+    own = {worded("--input", "rows"): rows, option("together"): together, option("int8"): int8}
+    given = [name for name, on in own.items() if on]
     if given and to is None:
-        raise ValueError(f"{given[0]} is for --to: mtbert's own form is not exported. Drop it, or give --to FORMAT.")
+        raise ValueError(
+            f"{given[0]} is for {option('to')}: mtbert's own form is not exported. Drop it, or give "
+            f"{option('to', 'FORMAT')}."
+        )
     if asked(name, get_token) is None:
         raise ValueError(f"{name}: pushing needs a token of the Hub. Run: hf auth login (or set HF_TOKEN).")
-    console = plain_console(stderr=True, quiet=not progress)
+    console = caller_console(progress, stderr=True)
     with tempfile.TemporaryDirectory(prefix="mtbert-push-") as made:
         folder = Path(made) / "model"
         api = HfApi(library_name="mtbert", library_version=version("mtbert"))
@@ -97,7 +104,7 @@ def push(
             return export(predictor, to, folder, tasks, progress=progress, **options)  # type: ignore[arg-type]
 
         message = _write(api, run, name, to, written, folder, console)
-        with bars_shown(progress):
+        with bars_shown(not console.quiet):
             return upload(api, name, folder, message, public, console)
 
 

@@ -1,6 +1,5 @@
 """The scores of a model on its tasks, and the table that shows them on a terminal or in a notebook."""
 
-import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -8,11 +7,9 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from mtbert.messages import command_line, warn
+from mtbert.messages import command_line, recorded_html, recorder, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
-
-HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-family:monospace">{code}</pre>'
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,13 +52,10 @@ class Scores(Mapping[str, Mapping[str, float]]):
         return self._recorded().export_text().rstrip()
 
     def _repr_html_(self) -> str:
-        return self._recorded().export_html(inline_styles=True, code_format=HTML)
+        return recorded_html(self._recorded())
 
     def _recorded(self) -> Console:
-        file = io.StringIO()
-        console = Console(
-            record=True, file=file, width=100, markup=False, emoji=False, highlight=False, force_jupyter=False
-        )
+        console = recorder()
         console.print(score_table(self.recipe, self.evaluations, self.title))
         for line in self.warnings:
             warn(console, line)

@@ -20,7 +20,7 @@ from mtbert.data.sources import Source
 from mtbert.data.tables import Table, TableFile
 from mtbert.dev_rows import draw_dev, draw_held_out
 from mtbert.files import resolved, sha256
-from mtbert.messages import see, shown
+from mtbert.messages import option, see, shown
 from mtbert.progress_bar import progress_of
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
@@ -257,8 +257,8 @@ def rooted(recipe: Recipe) -> Iterator[None]:
     except FileNotFoundError as error:
         root = shown(str(resolved(recipe.root())), longest=1000)
         raise FileNotFoundError(
-            f"{error} Relative paths start from data.root, here {root}; change it with --set data.root=FOLDER. "
-            f"{see('recipes/where-relative-paths-start')}"
+            f"{error} Relative paths start from data.root, here {root}; change it with "
+            f"{option('set', 'data.root=FOLDER')}. {see('recipes/where-relative-paths-start')}"
         ) from None
 
 

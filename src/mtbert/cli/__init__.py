@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mtbert.cli.exit_codes import run_command
+from mtbert.messages import worded_for_shell
 
 # In the order of the help. The file NAME.py has NAME: a function for a command, or a Typer for a group of commands.
 COMMANDS = (
@@ -63,11 +64,13 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _before(
+    ctx: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Handles the options that come before a command, such as ``--version``."""
+    """Handles the options that come before a command, such as ``--version``. Messages then name commands."""
+    ctx.with_resource(worded_for_shell())
 
 
 def main() -> None:

@@ -27,9 +27,9 @@ def check(
 
       mtbert data check my-tasks.yaml --strict
     """
-    from mtbert.recipe.files import load_recipe
-    from mtbert.training.assemble import check_data
+    from mtbert import api
 
-    warnings = check_data(load_recipe(recipe, set_ or ()), plain_console())
-    if warnings and strict:
+    found = api.check(recipe, changes=set_ or (), progress=True)
+    found.show(plain_console())
+    if found.warnings and strict:
         raise typer.Exit(2)

@@ -75,7 +75,7 @@ def study(
 
             submit_study(plan, study, set_ or (), place, workers, slurm or 1, sbatch or (), plain_console())
         return
-    from mtbert import api
+    from mtbert import api_studies
 
-    if api.study(study, out, changes=set_ or (), workers=workers, part=part, progress=True).failed:
+    if api_studies.study(study, out, changes=set_ or (), workers=workers, part=part, progress=True).failed:
         raise typer.Exit(1)

@@ -35,6 +35,6 @@ def tune(
 
       mtbert train tuned/mine/mine-tuned.yaml
     """
-    from mtbert import api
+    from mtbert import api_studies
 
-    api.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, storage=storage, progress=True)
+    api_studies.tune(recipe, trials, out, changes=set_ or (), on_dev=on_dev, storage=storage, progress=True)

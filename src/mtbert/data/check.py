@@ -1,11 +1,11 @@
 """The report of ``mtbert data check`` on each task's data: sizes, labels, lengths, and warnings.
 
 :mod:`mtbert.data.measure` computes the statistics. :func:`warnings` and :func:`render` turn them into warnings and
-tables, and :func:`report_on_data` prints everything.
+tables, and :func:`report_on_data` makes a :class:`DataReport` of everything.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from itertools import permutations
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -14,10 +14,12 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from mtbert.answers import Distribution
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
-from mtbert.messages import few, nearest, shown, warn
+from mtbert.messages import Note, few, nearest, recorded_html, recorder, shown, tell, warn
 from mtbert.progress_bar import progress_of
+from mtbert.task import Task
 
 MOST_CLASSES = 20  # most classes that are listed
 CLASS_NAME, CLASS_WIDTH = 60, 20  # most characters of a class name, and of each line of it
@@ -33,9 +35,9 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
     for split, part in (("train", figures.train), ("dev", figures.dev)):
         where = f"{task.name}, {split}"
-        if part.labels.classes:
-            rare, use = (RARE * part.size / len(part.labels.counts), "learn from") if split == "train" else (0, "score")
-            found += _of_counts(where, part, rare, use)
+        rare, use = (RARE * part.size / len(part.labels.counts), "learn from") if split == "train" else (0, "score")
+        found += without_examples(task, split, part.labels)
+        found += _with_few(where, part.labels, rare, use)
         if part.cut > MUCH * part.size:
             found.append(f"{where}: {_of(part.cut, part.size)} are cut to {max_length} tokens.")
         if part.unknown > MUCH * part.size:
@@ -65,24 +67,25 @@ def _of_table(table: TableData) -> list[str]:
     return found
 
 
-def _of_counts(where: str, part: SplitFigures, rare: float, use: str) -> list[str]:
-    """Returns up to two warnings: one about classes without examples, and one about classes with too few of them.
+def without_examples(task: Task, split: str, labels: Distribution) -> list[str]:
+    """Returns a list with one warning if classes of the task have no example in ``split``, otherwise an empty list."""
+    without = [shown(name) for name, number in labels.counts if not number] if labels.classes else []
+    classes = "class" if len(without) == 1 else f"{len(without):,} classes:"
+    return [f"{task.name}, {split}: no example of {classes} {few(without, most=5)}."] if without else []
+
+
+def _with_few(where: str, labels: Distribution, rare: float, use: str) -> list[str]:
+    """Returns a list with one warning if classes have few examples, otherwise an empty list.
 
     Fewer than ``max(FEW, rare)`` examples are too few to ``use``, which is ``learn from`` or ``score``.
     """
-    found = []
-    without = [shown(name) for name, number in part.labels.counts if not number]
-    if without:
-        classes = "class" if len(without) == 1 else f"{len(without):,} classes:"
-        found.append(f"{where}: no example of {classes} {few(without, most=5)}.")
-    little = {name: number for name, number in part.labels.counts if 0 < number < max(FEW, rare)}
-    if little:
-        told = few([f"{shown(name)} ({number:,})" for name, number in little.items()], most=5)
-        others = [name for name, number in part.labels.counts if number and name not in little]
-        meant = {name: nearest(name, others, TYPO) for name in little if not any(map(str.isdigit, name))}
-        typos = [f" Is {shown(name)} a misspelt {shown(other)}?" for name, other in meant.items() if other]
-        found.append(f"{where}: few examples of {told}: too few to {use}.{''.join(typos[:1])}")
-    return found
+    counts = labels.counts if labels.classes else ()
+    little = {name: number for name, number in counts if 0 < number < max(FEW, rare)}
+    told = few([f"{shown(name)} ({number:,})" for name, number in little.items()], most=5)
+    others = [name for name, number in counts if number and name not in little]
+    meant = {name: nearest(name, others, TYPO) for name in little if not any(map(str.isdigit, name))}
+    typos = [f" Is {shown(name)} a misspelt {shown(other)}?" for name, other in meant.items() if other]
+    return [f"{where}: few examples of {told}: too few to {use}.{''.join(typos[:1])}"] if little else []
 
 
 def render(figures: Figures, max_length: int) -> RenderableType:
@@ -158,18 +161,57 @@ def _add_plan(sizes: Table, data: TaskData) -> None:
     sizes.add_row("batch size", f"{data.batch_size:,}", "")
 
 
-def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console) -> list[str]:
-    """Prints the statistics of all tasks and then all warnings. Returns the warnings."""
+@dataclass(frozen=True, repr=False)
+class DataReport:
+    """The statistics of the data of all tasks, as tables, and the warnings about the data. A notebook shows both.
+
+    Attributes:
+        warnings: The warnings about the data, one line each.
+    """
+
+    tables: tuple[RenderableType, ...]
+    warnings: tuple[str, ...]
+    notes: tuple[Note, ...] = ()
+
+    def show(self, console: Console) -> None:
+        """Prints the tables and then the warnings."""
+        tell(console, self.notes)
+        for table in self.tables:
+            console.print(table)
+        for line in self.warnings:
+            warn(console, line)
+        if not self.warnings:
+            console.print(Text("Nothing to warn about.", style="green"))
+
+    def renamed(self, new: Callable[[str], str]) -> "DataReport":
+        """Returns a copy in which every warning ``line`` is replaced by ``new(line)``."""
+        return replace(self, warnings=tuple(map(new, self.warnings)))
+
+    def __repr__(self) -> str:
+        return self._recorded().export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        return recorded_html(self._recorded())
+
+    def _recorded(self) -> Console:
+        console = recorder(80)
+        self.show(console)
+        return console
+
+
+def report_on_data(tasks: Sequence[TaskData], max_length: int) -> DataReport:
+    """Returns the statistics of all tasks, and all warnings about their data."""
+    tables: list[RenderableType] = []
     found = []
     told: list[TableData] = []
     for data in tasks:
         if data.table is not None and data.table not in told:
             told.append(data.table)
-            console.print(render_table(data.table, [other for other in tasks if other.table is data.table]))
+            tables.append(render_table(data.table, [other for other in tasks if other.table is data.table]))
             found += _of_table(data.table)
         with progress_of(f"comparing the texts of {data.task.name}"):
             figures = measure(data)
-        console.print(render(figures, max_length))
+        tables.append(render(figures, max_length))
         found += warnings(figures, max_length)
     for a, b in permutations(tasks, 2):
         if a.table is not None and a.table is b.table:
@@ -177,14 +219,10 @@ def report_on_data(tasks: Sequence[TaskData], max_length: int, console: Console)
         texts = shared(b.train.examples, a.dev.examples).texts
         if texts:
             found.append(
-                f"{a.task.name}, dev: {_of(texts, len(a.dev))} have a text that task {b.task.name} trains on. "
-                "Keep such texts out of its train."
+                f"{a.task.name}, dev: {_of(texts, len(a.dev))} have a text that task {b.task.name} trains on."
+                f"{a.together or ' Keep such texts out of its train.'}"
             )
-    for warning in found:
-        warn(console, warning)
-    if not found:
-        console.print(Text("Nothing to warn about.", style="green"))
-    return found
+    return DataReport(tuple(tables), tuple(found))
 
 
 def _labels(train: SplitFigures, dev: SplitFigures) -> Table:

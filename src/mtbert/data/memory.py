@@ -3,9 +3,10 @@
 The type of a caller's object is recognised by its name, so that pandas, polars and datasets need not be imported here.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
 from pathlib import Path
@@ -35,10 +36,13 @@ class MemoryRows:
         tables: The tables. The key of a table is the path of the file that it is written to, relative to the run's
             folder.
         names: The name of each table in messages, with the same keys as ``tables``.
+        indexes: The index of each table that was a pandas DataFrame, with the same keys. Messages then give the index
+            label of a row beside its number.
     """
 
     tables: Mapping[str, Any]
     names: Mapping[str, str]
+    indexes: Mapping[str, Any] = field(default_factory=dict)
 
     @contextmanager
     def written(self, run: Path) -> Iterator[Path | None]:
@@ -77,13 +81,34 @@ class MemoryRows:
         >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
         'data of task a, dev: dropped 1 row.'
         """
-        for file, name in self.names.items():
+        named = [file for file in self.names if file in text]
+        if len(named) == 1:
+            index = self.indexes.get(named[0])
+            text = re.sub(r"\brow (\d+)\b", lambda row: f"row {row[1]}{index_label(index, int(row[1]))}", text)
+        for file in named:
+            name = self.names[file]
             owner = name.removeprefix("data of ").partition(",")[0]  # which the name says already
             text = text.replace(f"{owner}: {file}", name).replace(file, name)
         return text
 
 
 NO_ROWS = MemoryRows({}, {})
+
+
+def index_of(rows: Any) -> Any:
+    """Returns the index of a pandas DataFrame or Series; None for anything else."""
+    return rows.index if type(rows).__module__.partition(".")[0] == "pandas" else None
+
+
+def index_label(index: Any, number: int) -> str:
+    """Returns the index label of a row for messages, such as ``, index 'a'``; an empty text without an index.
+
+    Args:
+        index: The index of a pandas DataFrame or Series, or None.
+        number: The number of the row, counted from 1.
+    """
+    label = [] if index is None else index[number - 1 : number].tolist()
+    return f", index {shown(label[0])}" if label else ""
 
 
 def by_split(name: str, given: Any) -> dict[str, Any]:
@@ -139,8 +164,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
             )
         if found.count(column) > 1:
             raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")
-    made = {column: _arrow(key, column, values(column), name, reader) for column, (key, reader) in wanted.items()}
-    return pa.table(made)
+    index = index_of(rows)
+    return pa.table(
+        {column: _arrow(key, column, values(column), name, reader, index) for column, (key, reader) in wanted.items()}
+    )
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
@@ -203,7 +230,7 @@ def _from_pandas(series: Any) -> Any:
         return [None if nothing is True else value for value, nothing in zip(series, series.isna(), strict=True)]
 
 
-def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> Any:
+def _arrow(key: str, column: str, values: Any, name: str, columns: Columns, index: Any) -> Any:
     """Returns a column as an Arrow array. Each cell is checked, unless the column's type rules out invalid cells."""
     import pyarrow as pa
 
@@ -235,7 +262,8 @@ def _arrow(key: str, column: str, values: Any, name: str, columns: Columns) -> A
                 raise ValueError(f"the {key} must be {must}, found {shown(given)}. Fix or drop the row.")
             made.append(make[key](value))
         except ValueError as error:
-            raise ValueError(f"{cells.place(name, 'row', number, column)}: {error}") from None
+            place = f"{name}, row {number}{index_label(index, number)}, column {shown(column)}"
+            raise ValueError(f"{place}: {error}") from None
     if key == "text" and any(isinstance(text, Given) for text in made):
         # An empty text has no words, whether it was an empty list or an empty cell.
         return pa.array([text.split(" ") if text else [] for text in made], pa.large_list(pa.large_string()))

@@ -14,6 +14,7 @@ from mtbert.drafting.looking import given_files, look
 from mtbert.drafting.questions import Questions
 from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
 from mtbert.messages import command_line, count, few, tell_end, warn
+from mtbert.progress_bar import followed
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 from mtbert.splits import split_table
@@ -61,7 +62,9 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
         seeds = _better_seeds(load_recipe(str(out)))
         if seeds:
             files.write_text(out, recipe_text(tables, out, seeds))
-        check_data(load_recipe(str(out)), console)
+        with followed(console):
+            report = check_data(load_recipe(str(out)))
+        report.show(console)
     except ValueError as error:
         raise ValueError(f"{error} {name} is written; mend the data or the recipe, then: {again}") from None
     except KeyboardInterrupt:

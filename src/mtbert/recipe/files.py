@@ -9,7 +9,7 @@ from typing import Any
 from mtbert import files, yaml_text
 from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
-from mtbert.messages import clean, command_line, count, few, near, shown
+from mtbert.messages import LONGEST, clean, command_line, count, few, near, option, shown
 from mtbert.recipe.extending import extend
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern
@@ -244,9 +244,9 @@ def _rooted(raw: dict[str, Any], folder: Path) -> dict[str, Any]:
 def _override(text: str) -> dict[str, Any]:
     key, equals, value = text.partition("=")
     parts = key.split(".")
-    where = f"--set {few([text])}"
+    where = option("set", text[:LONGEST])
     if not equals or not all(parts):
-        raise ValueError(f"{where}: give a.b=value, as in --set train.lr=2e-5.")
+        raise ValueError(f"{where}: give a.b=value, as in {option('set', 'train.lr=2e-5')}.")
     if len(parts) > DEEPEST:
         raise ValueError(f"{where}: a path of {len(parts)} keys, and no setting has one of more than {DEEPEST}.")
     nested: Any = yaml_text.parse(value, where)

@@ -1,6 +1,7 @@
-"""Conversion of a caller's Python values to the plain values that a recipe file can hold."""
+"""Conversion of a caller's Python values to the plain values that a recipe file, or a command, can hold."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,47 @@ import numpy as np
 
 from mtbert.messages import shown
 from mtbert.yaml_text import DEEPEST_YAML
+
+Changes = Mapping[str, Any] | Sequence[str]
+
+
+def overrides_of(changes: Changes) -> list[str]:
+    """Returns the changes of settings that a caller gave, each written as ``a.b=c``.
+
+    Args:
+        changes: A dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
+
+    Raises:
+        TypeError: If ``changes`` is neither, or contains an object that a recipe file cannot hold.
+    """
+    if isinstance(changes, Mapping):
+        return [f"{path}={json.dumps(plain(value, f'changes, {shown(path)}'))}" for path, value in changes.items()]
+    listed = list(changes)
+    if isinstance(changes, str) or not all(isinstance(change, str) for change in listed):
+        said = 'must be a dict or a list of texts such as ["train.lr=1e-3"]'
+        raise TypeError(f"changes: {said}, found {shown(changes)}.")
+    return listed
+
+
+def path_of(what: str, given: object) -> Path:
+    """Returns a path that a caller gave. Raises a TypeError if ``given`` is no path; the message begins with ``what``.
+
+    >>> path_of("out", "runs/mine").name
+    'mine'
+    """
+    if not isinstance(given, str | Path):
+        raise TypeError(f"{what}: must be a path or a name, found {type(given).__name__}.")
+    return Path(given)
+
+
+def folder_name(given: object, shipped: Sequence[str]) -> str:
+    """Returns a name for the folder of a run, a study or a hyperparameter search.
+
+    This is the name of the file ``given`` without its ending, or ``run`` if ``given`` is not the name of a file.
+    """
+    if not isinstance(given, str | Path):
+        return "run"
+    return str(given) if str(given) in shipped else Path(given).stem
 
 
 def plain(value: Any, what: str) -> Any:

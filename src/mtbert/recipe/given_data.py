@@ -5,14 +5,16 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files
-from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, name_of
+from mtbert.data.memory import NO_ROWS, MemoryRows, arrow_table, by_split, file_of, index_of, name_of
 from mtbert.recipe.files import given_recipe, with_absolute_files
 from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe
 
+RecipeLike = str | Path | Mapping[str, Any] | Recipe
+
 
 def with_rows(
-    recipe: str | Path | Mapping[str, Any] | Recipe, overrides: Sequence[str], data: Mapping[str, Any], out: Path
+    recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
     """Returns a pair: a recipe that reads ``data`` from files in ``out``, and the rows to write into these files.
 
@@ -29,13 +31,17 @@ def with_rows(
     settings = given_recipe(recipe, overrides, files_of)
     if not data:
         return settings, NO_ROWS
-    tables, names, readers = {}, {}, settings.tasks_by_table()
+    tables, names, indexes, readers = {}, {}, {}, settings.tasks_by_table()
     for name, given in splits.items():
         columns, kind = [task.columns for task in readers[name]], "table" if name in settings.tables else "task"
         for split, rows in given.items():
             file, called = file_of(name, split), name_of(kind, name, split)
             read = columns if split == "train" else [each.unweighted for each in columns]
-            tables[file], names[file] = arrow_table(rows, read, called), called
-    root = DataRecipe(root=str(files.resolved(out)))
-    settings = with_absolute_files(settings, files_of).model_copy(update={"data": root})
-    return settings, MemoryRows(tables, names)
+            tables[file], names[file], indexes[file] = arrow_table(rows, read, called), called, index_of(rows)
+    settings = rooted_at(with_absolute_files(settings, files_of), str(files.resolved(out)))
+    return settings, MemoryRows(tables, names, indexes)
+
+
+def rooted_at(recipe: Recipe, root: str | None) -> Recipe:
+    """Returns a copy of the recipe whose ``data.root`` is ``root``."""
+    return recipe.model_copy(update={"data": DataRecipe(root=root)})

@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+from mtbert.messages import option
 from mtbert.recipe.train_settings import PAPER_ROUNDS
 
 
@@ -33,7 +34,7 @@ def check_resumable(raw: dict[str, Any], run: Path) -> None:
     if _accumulated(raw) > 1:
         raise ValueError(
             f"{run}: has train.accumulate, which is no setting any more, so its steps cannot be repeated bit for bit. "
-            f"Its model works as before; to train it on, start a new run with --set model.path={run}."
+            f"Its model works as before; to train it on, start a new run with {option('set', f'model.path={run}')}."
         )
 
 

@@ -15,6 +15,7 @@ from typing import Literal
 
 from mtbert import files, locks
 from mtbert.json_files import read_settings
+from mtbert.messages import option
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe
@@ -132,7 +133,8 @@ def run_recipes(plan: Plan, out: Path, threads: int) -> dict[RunPlace, Recipe]:
         begun = one.run / RECIPE_FILE
         if begun.is_file() and not same_settings(begun, recipe):
             raise ValueError(
-                f"{one.folder}: was run with other settings. Give another folder, rename the row, or remove the folder."
+                f"{one.folder}: was run with other settings. Give another folder with {option('out')}, rename the row, "
+                "or remove this folder."
             )
         found[one] = recipe
     return found

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtbert import splits
-from mtbert.messages import command_line, count
+from mtbert.messages import call, count
 from mtbert.recipe.settings import Recipe
 from mtbert.training.rounds import RoundPlan
 
@@ -22,8 +22,8 @@ class StoppedRun:
 
     @property
     def again(self) -> str:
-        """Returns the command that resumes the run."""
-        return command_line("train", "--resume", self.folder)
+        """Returns the command, or the call from Python, that resumes the run."""
+        return call("train", resume=self.folder)
 
     @property
     def sentence(self) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtbert import files
 from mtbert.json_files import read_settings, write_settings
-from mtbert.messages import clean, reason, shown
+from mtbert.messages import clean, option, reason, shown
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 TRIALS = "trials"  # the folder with a folder for each trial
 DATABASE = "tune.db"
 STORAGE_FILE = "storage.json"
-EXAMPLE = "Give for example --storage postgresql://USER@HOST/DATABASE"
+EXAMPLE = "postgresql://USER@HOST/DATABASE"
 NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a full disk and for a used-up quota
 
 
@@ -76,10 +76,12 @@ class TrialStorage:
         found = read_settings(record, StorageRecord, "Give another folder.") if record.is_file() else None
         if self.url is None:
             if found is not None:
-                raise ValueError(f"{self.out}: its trials are in {clean(found.url)}. Give it with --storage.")
+                raise ValueError(f"{self.out}: its trials are in {clean(found.url)}. Give it with {option('storage')}.")
             return self._study_in_file(stack)
         if self.file.exists():
-            raise ValueError(f"{self.out}: its trials are in {self.file}. Drop --storage, or give another folder.")
+            raise ValueError(
+                f"{self.out}: its trials are in {self.file}. Drop {option('storage')}, or give another folder."
+            )
         storage = stack.enter_context(self._connected())
         if found is None:
             if (self.out / TRIALS).exists():  # new trials would go on with the runs of these
@@ -129,10 +131,13 @@ class TrialStorage:
                 storage = stack.enter_context(_storage(full, poolclass=NullPool))
             except NoSuchModuleError:
                 kind = clean(url.drivername)
-                raise ValueError(f"--storage: {kind} is no database that is known. {EXAMPLE}") from None
+                raise ValueError(
+                    f"{option('storage')}: {kind} is no database that is known. Give for example "
+                    f"{option('storage', EXAMPLE)}"
+                ) from None
             except ImportError:
                 raise ValueError(
-                    f"--storage: the driver of {clean(url.drivername)} is not installed. "
+                    f"{option('storage')}: the driver of {clean(url.drivername)} is not installed. "
                     "Run: pip install 'mtbert[tune]', which has the one of postgresql."
                 ) from None
             except (RuntimeError, AssertionError) as error:  # tables of something else, or of another Optuna
@@ -153,7 +158,7 @@ class TrialStorage:
             first = getattr(first, "orig", None) or first
             if self.url is not None:
                 raise ConnectionError(
-                    f"{self.name}: {self._said(first)}. Check --storage and the server, and give the command again."
+                    f"{self.name}: {self._said(first)}. Check {option('storage')} and the server, and start again."
                 ) from None
             if any(said in str(first) for said in NO_ROOM):
                 raise OSError(errno.ENOSPC, reason(first), str(self.file)) from None
@@ -200,7 +205,9 @@ def _parsed(url: str) -> "URL":
     try:
         return make_url(url)
     except (ArgumentError, ValueError):  # the message must not show the URL, which may hold a password
-        raise ValueError(f"--storage: must be the URL of a database. {EXAMPLE}") from None
+        raise ValueError(
+            f"{option('storage')}: must be the URL of a database. Give for example {option('storage', EXAMPLE)}"
+        ) from None
 
 
 def _without_secrets(url: "URL") -> str:

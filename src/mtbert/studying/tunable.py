@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mtbert.messages import option
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 
@@ -43,6 +44,6 @@ class Tuning:
                 kind = "tasks" if task.table is None else "tables"
                 raise ValueError(
                     f"recipe {self.name}, {kind}.{task.source_name}: has no dev file, so its dev is the part of train "
-                    "that trials would be scored on. Name a dev file, or give --on-dev."
+                    f"that trials would be scored on. Name a dev file, or give {option('on_dev', True)}."
                 )
         return found.with_sources(lambda *_: {"dev": None})

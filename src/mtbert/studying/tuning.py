@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.messages import command_line, see, tell_end
+from mtbert.messages import call, see, tell_end
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
@@ -102,7 +102,7 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
         )
     console.print(best_trials(ended, base))
     where = f"the recipe with the best settings is {tuning.best}; all trials are in {tuning.out / 'trials.csv'}"
-    tell_end(console, where, command_line("train", tuning.best))
+    tell_end(console, where, call("train", tuning.best))
     return tuning.best
 
 

@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from tokenizers import Tokenizer
 
 from mtbert import environment, files
-from mtbert.data.check import report_on_data
+from mtbert.data.check import DataReport, report_on_data, without_examples
 from mtbert.data.leaks import leak_line, leaks
 from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
 from mtbert.data.split import linking, separable
-from mtbert.messages import Note, few, tell
+from mtbert.messages import Note, few, see, worded
 from mtbert.model import lora
 from mtbert.model.config import parse_config, read_config
 from mtbert.model.download import find_config
@@ -27,7 +26,7 @@ from mtbert.model.unfilled import unwritten
 from mtbert.model.weights import load_encoder
 from mtbert.prepare import Prepared, prepare
 from mtbert.processes import ALONE, Processes
-from mtbert.progress_bar import followed, progress_of
+from mtbert.progress_bar import progress_of
 from mtbert.recipe.checks import check_config, check_with_encoder
 from mtbert.recipe.settings import Recipe
 from mtbert.storage.card import check_card, read_card
@@ -64,8 +63,11 @@ class Assembled:
             found += [Note(f"{kind} {table.name}: {line}", warning=True) for line in table.warnings]
         for name, prepared in self.data.items():
             found += [Note(f"task {name}: {line}", warning=True) for line in prepared.all_warnings(longest)]
+            labels = prepared.task.answer.labels.distribution(prepared.task, prepared.train.examples.labels)
+            found += [Note(line, warning=True) for line in without_examples(prepared.task, "train", labels)]
         for name, number in self.leaked.items():
-            found.append(Note(f"task {name}: {leak_line(number, len(self.data[name].dev))}", warning=True))
+            line = f"task {name}: {leak_line(number, len(self.data[name].dev))}{_together(self.recipe, name)}"
+            found.append(Note(line, warning=True))
         return found
 
     @cached_property
@@ -85,20 +87,13 @@ class Assembled:
         return {name: digest for each in self.data.values() for name, digest in each.table.digests.items()}
 
 
-def check_data(recipe: Recipe, console: Console) -> list[str]:
-    """Prints a report on the data of ``recipe`` and returns its warnings.
+def check_data(recipe: Recipe) -> DataReport:
+    """Returns a report on the data of ``recipe``.
 
     Raises:
         ValueError, FileNotFoundError: If a run of the recipe could not start.
     """
-    with followed(console):
-        return _check(recipe, console)
-
-
-def _check(recipe: Recipe, console: Console) -> list[str]:
-    """Prints a report on the data of ``recipe`` and returns its warnings."""
     made = assemble(recipe)
-    tell(console, made.notes)
     plan = made.run().plan
     longest, unknown = recipe.model.max_length, unknown_id(made.tokenizer)
     tables = {
@@ -118,10 +113,23 @@ def _check(recipe: Recipe, console: Console) -> list[str]:
         read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)
         batch_size = recipe.tasks[name].batch_size
         held_out = 0 if d.held_out is None else len(d.held_out)
-        apart = _apart(recipe, name, d)
-        passes, early = plan.passes[name], plan.may_end_early(recipe)
-        tasks.append(TaskData(d.task, d.train, d.dev, batch_size, passes, tokens, read, table, held_out, apart, early))
-    return report_on_data(tasks, longest, console)
+        tasks.append(
+            TaskData(
+                d.task,
+                d.train,
+                d.dev,
+                batch_size,
+                plan.passes[name],
+                tokens,
+                read,
+                table,
+                held_out,
+                apart=_apart(recipe, name, d),
+                together=_together(recipe, name),
+                may_end_early=plan.may_end_early(recipe),
+            )
+        )
+    return replace(report_on_data(tasks, longest), notes=made.notes)
 
 
 def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
@@ -132,6 +140,18 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
     if separable(data.table.train, settings.dev_fraction):
         return " Without dev in the recipe, dev would be split off train, and share no text with it."
     return " Name another dev file, with other texts."
+
+
+def _together(recipe: Recipe, name: str) -> str:
+    """Returns advice, after a space, for a task whose dev has texts that another task trains on.
+
+    The advice is empty if the dev of the task is not drawn by texts: then its own train may have the texts.
+    """
+    settings = recipe.tasks[name]
+    if settings.dev is not None or settings.dev_split != "texts":
+        return ""
+    topic = worded(see("recipes/tables"), see("python/several-questions-about-the-same-rows"))
+    return f" Let tasks about the same rows read one table, whose dev is drawn once for all of them. {topic}"
 
 
 def assemble(recipe: Recipe, checkpointed: Path | None = None, processes: Processes = ALONE) -> Assembled:

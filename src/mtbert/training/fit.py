@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 
 from mtbert import files, scoring
 from mtbert.display import Display
-from mtbert.messages import command_line
+from mtbert.messages import call, command_line, worded
 from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state
@@ -90,7 +90,7 @@ def fit(
                 warned.append(line)
 
     def lost(sentence: str) -> str:
-        return f"step {run.done + 1}: {sentence} Go on with: {command_line('train', '--resume', out)}"
+        return f"step {run.done + 1}: {sentence} Go on with: {call('train', resume=out)}"
 
     log: history.NoLog = history.RunLog(out, track) if processes.first else history.NoLog()
     with log, signals(processes.size > 1) as asked, display, processes.telling(lost):
@@ -163,10 +163,10 @@ def fit(
                 save_last()
             with suppress(Lost):  # one that is lost now had nothing more to do
                 processes.any(False)  # torchrun ends all processes as soon as one has ended, so the others wait here
-            again = command_line("train", "--resume", out)
-            said = f"stopped at step {run.done}, and saved. Go on with: {again}"
+            said = f"stopped at step {run.done}, and saved. Go on with: {call('train', resume=out)}"
             if run.best.score > -math.inf:
-                said += f"\nThe best model so far is ready: {command_line('report', out)}; {command_line('serve', out)}"
+                using = worded(f"{command_line('report', out)}; {command_line('serve', out)}", call("load", out))
+                said += f"\nThe best model so far is ready: {using}"
             raise Stopped(said) from None
         except FloatingPointError as error:
             left = f"The last good checkpoint is {out / 'last'}." if saved else "There is no checkpoint yet."

@@ -4,12 +4,14 @@ The first process reads and writes the run's folder, and loads the encoder. The 
 recipe names: they get the recipe, the tokenizer, the weights and the state of the run from the first process.
 """
 
+import warnings
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from mtbert.environment import ENVIRONMENT_FILE, read_record
+from mtbert.messages import MtbertWarning
 from mtbert.processes import Processes
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.identity import same_settings
@@ -49,7 +51,8 @@ def join_run(processes: Processes) -> tuple[Path, Scores]:
     run = made.run(processes)
     share_state(run, made.digests)
     silent = Console(quiet=True)
-    return out, session.lead(run, made.tokenizer, out, silent, profile=False, track=None, notes=())
+    with warnings.catch_warnings(action="ignore", category=MtbertWarning):  # the first process warns
+        return out, session.lead(run, made.tokenizer, out, silent, profile=False, track=None, notes=())
 
 
 def continues(out: Path, recipe: Recipe, processes: Processes) -> bool:

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import write_settings
-from mtbert.messages import Note, command_line, few, see, tell
+from mtbert.messages import Note, call, few, see, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe
@@ -73,7 +73,7 @@ def resume_run(
     found = locks.find_held(out)
     if found is None or not (found / RECIPE_FILE).is_file():
         raise FileNotFoundError(
-            f"{out}: no run here (no {RECIPE_FILE}). Start one with: {command_line('train', 'RECIPE', '--out', out)}"
+            f"{out}: no run here (no {RECIPE_FILE}). Start one with: {call('train', 'RECIPE', out=out)}"
         )
     with locks.alone(out, "train"):
         for name in ("best", "last", RECIPE_FILE, ENVIRONMENT_FILE, trackers.IDENTITY):

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 from mtbert import environment
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
-from mtbert.messages import Note, command_line, count, few, warn
+from mtbert.messages import Note, call, count, few, warn, worded
 from mtbert.recipe.settings import as_plain
 from mtbert.scores import Scores, score_table
 from mtbert.scoring import Evaluation
@@ -112,8 +112,9 @@ def _endings(run: Run, out: Path) -> Iterator[str]:
     if run.plan.may_end_early(run.recipe):
         evaluations = count(run.recipe.train.patience or 0, "evaluation")
         yield f"ends early once {evaluations} in a row brought no higher score (train.patience)"
-    again = command_line("train", "--resume", out)
-    yield f"Ctrl-C keeps the best model so far: you can evaluate or serve it, or go on with {again}"
+    stopping = worded("Ctrl-C", "An interrupt (Ctrl-C)")
+    again = call("train", resume=out)
+    yield f"{stopping} keeps the best model so far: you can evaluate or serve it, or go on with {again}"
 
 
 def _size(module: torch.nn.Module) -> int:

@@ -10,12 +10,12 @@ from mtbert.data.memory import FOLDER, NO_ROWS, MemoryRows
 from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.files import resolved
 from mtbert.json_files import write_settings
-from mtbert.messages import Note, command_line, see, tell
+from mtbert.messages import Note, call, option, see, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
+from mtbert.recipe.given_data import rooted_at
 from mtbert.recipe.identity import recipe_digest
-from mtbert.recipe.parts import DataRecipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.scores import Scores
 from mtbert.training import session
@@ -60,7 +60,7 @@ def start_run(
         if not locks.is_free(out):
             _check_reads(recipe, held.folder, rows)
         with rows.named(), followed(console):
-            rooted = recipe if place is None else _rooted(recipe, str(place))
+            rooted = recipe if place is None else rooted_at(recipe, str(place))
             call_others(rooted, held.folder, processes)
             made = assemble(rooted, processes=processes)
         made = replace(made, recipe=recipe)
@@ -79,15 +79,11 @@ def start_run(
             kept = recipe
             if place is not None:
                 (place / FOLDER).rename(folder / FOLDER)
-                kept = _rooted(recipe, None)
+                kept = rooted_at(recipe, None)
             (folder / RECIPE_FILE).write_text(dump_recipe(kept), encoding="utf-8")
 
         held.replace(write)
         return session.lead(run, made.tokenizer, out, console, profile, track, notes)
-
-
-def _rooted(recipe: Recipe, root: str | None) -> Recipe:
-    return recipe.model_copy(update={"data": DataRecipe(root=root)})
 
 
 def _check_reads(recipe: Recipe, out: Path, rows: MemoryRows) -> None:
@@ -108,6 +104,6 @@ def _check_place(out: Path, overwrite: bool) -> None:
         raise ValueError(f"{out}: exists. It is no run, so give another folder.")
     if not overwrite:
         raise ValueError(
-            f"{out}: exists. Go on with: {command_line('train', '--resume', out)}; or give another folder, or replace "
-            f"the run (--overwrite; from Python overwrite=True). {see('resume')}"
+            f"{out}: exists. Go on with: {call('train', resume=out)}; or give another folder with {option('out')}, or "
+            f"replace the run with {option('overwrite', True)}. {see('resume')}"
         )

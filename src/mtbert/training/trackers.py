@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.messages import command_line, few, near, reason, shown, warn
+from mtbert.messages import call, few, near, option, reason, shown, warn
 
 Value = str | int | float | bool | None
 LogStep = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name
@@ -91,9 +91,11 @@ def tracker(name: str, console: Console) -> Tracker:
             a ValueError if it cannot open the tracker.
     """
     if name not in TRACKERS:
-        raise ValueError(f"--track {name}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}")
+        raise ValueError(
+            f"{option('track', name)}: there is no such tracker.{near(name, TRACKERS, f'Known: {few(TRACKERS)}.')}"
+        )
     if importlib.util.find_spec(name) is None:
-        raise ValueError(f'--track {name}: its package is not installed. Run: pip install "mtbert[tracking]"')
+        raise ValueError(f'{option("track", name)}: its package is not installed. Run: pip install "mtbert[tracking]"')
 
     def opened(folder: Path, settings: Mapping[str, Value]) -> Tracking:
         try:
@@ -102,8 +104,8 @@ def tracker(name: str, console: Console) -> Tracker:
             if isinstance(error, OSError) and error.errno in files.FULL:
                 raise
             raise ValueError(
-                f"--track {name}: cannot be opened: {reason(error)}. Mend that; then, with or without --track: "
-                f"{command_line('train', '--resume', folder)}"
+                f"{option('track', name)}: cannot be opened: {reason(error)}. Mend that; then, with or without "
+                f"{option('track')}: {call('train', resume=folder)}"
             ) from error
         broken = False
 

@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from mtbert import files, scoring
 from mtbert.batch import Dataset
-from mtbert.messages import clean, few, warn
+from mtbert.messages import clean, few, option, warn
 from mtbert.prepare import lost_words, prepare, read_test
 from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe
@@ -17,6 +18,7 @@ from mtbert.scores import Scores, score_table
 from mtbert.storage.predictions import Predicted
 from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
+from mtbert.use.given_rows import rows_to_score
 from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
@@ -45,7 +47,14 @@ class RunScores:
         return Scores(self.recipe, found, f"{clean(self.split)}: {self.predictor.name}", self.warnings)
 
 
-def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[str] = ()) -> RunScores:
+def score_run(
+    path: Path,
+    split: str,
+    task: str | None,
+    *,
+    overrides: Sequence[str] = (),
+    rows: Mapping[str, Any] | None = None,
+) -> RunScores:
     """Returns a model's answers to the examples of dev, test or a labelled file, and the scores of these answers.
 
     Args:
@@ -53,19 +62,23 @@ def score_run(path: Path, split: str, task: str | None, *, overrides: Sequence[s
         split: ``dev`` or ``test`` for the data that the recipe names, or the path of a labelled file.
         task: The only task to score; None for all tasks that can answer. A labelled file needs a task.
         overrides: Changes to the run's recipe, as ``a.b=c``.
+        rows: Labelled rows in memory to score in place of ``split``, by the name of a task or table.
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or the task does not exist.
     """
     path = find_run(path)
     predictor, recipe = as_trained(path, overrides)
-    if split == "dev":
+    if rows is not None:
+        split = "given rows"
+        data, warnings = rows_to_score(predictor, recipe, rows, task)
+    elif split == "dev":
         data, warnings = dev_sets(predictor, recipe, task if task is None else [task])
     elif split == "test":
         data, warnings = _test(predictor, recipe, task)
     elif task is None:
         raise ValueError(
-            f"{clean(split)}: neither dev nor test, so a labelled file. Give its task with --task (from Python task=): "
+            f"{clean(split)}: neither dev nor test, so a labelled file. Give its task with {option('task')}: "
             f"{few(recipe.tasks)}."
         )
     else:

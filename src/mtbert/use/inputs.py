@@ -30,16 +30,16 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
 def labelled(
-    predictor: Predictor, recipe: Recipe, task: str, file: str, trained: Mapping[str, str]
+    predictor: Predictor, recipe: Recipe, task: str, file: str, trained: Mapping[str, str], root: Path = Path()
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file.
 
-    ``trained`` has the names of the task's train files, by their SHA-256. If ``file`` is one of these files, the first
-    warning says so.
+    ``root`` is the folder from which the path ``file`` starts. ``trained`` has the names of the task's train files, by
+    their SHA-256. If ``file`` is one of these files, the first warning says so.
     """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
-    table = sources.read(Source(path=file), columns, Path(), texts=chosen.texts, words=words)
+    table = sources.read(Source(path=file), columns, root, texts=chosen.texts, words=words)
     data = predictor.dataset(task, labels.labelled_examples(table, chosen))
     seen = [
         f"{clean(file)}: has the same content as {trained[part.digest]}, which task {task} was trained on, so its "

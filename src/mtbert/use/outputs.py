@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from mtbert import files
 from mtbert.environment import ENVIRONMENT_FILE
-from mtbert.messages import clean
+from mtbert.messages import clean, option
 from mtbert.recipe.files import RECIPE_FILE
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")
@@ -47,12 +47,12 @@ OutputRow = dict[str, object]
 
 
 def check_output(
-    option: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str], *, overwrite: bool = False
+    role: str, name: str, known: Sequence[str], model: Path, reads: Mapping[Path, str], *, overwrite: bool = False
 ) -> Path:
     """Checks that ``predict`` may write the output file ``name``, and returns its path with symbolic links resolved.
 
     Args:
-        option: The command-line option that names the file.
+        role: The option that names the file, as the user gives it.
         name: The file, as the user gave it.
         known: The endings that the file may have.
         model: The folder of the run or model that predicts.
@@ -61,7 +61,7 @@ def check_output(
     Raises:
         ValueError: If the file cannot be written, or must not be overwritten; the message says why.
     """
-    shown = f"{option} {clean(name)}"
+    shown = f"{role} {clean(name)}"
     if Path(name).suffix.lower() not in known:
         raise ValueError(f"{shown}: the file must end in {' or '.join(known)}.")
     real = Path(os.path.realpath(name))
@@ -69,10 +69,10 @@ def check_output(
         for place in (Path(name), real):
             files.check_target(place, "Give another file.")
     except ValueError as error:
-        raise ValueError(f"{option} {clean(str(error))}") from None
+        raise ValueError(f"{role} {clean(str(error))}") from None
     check_place(shown, real, model, reads)
     if real.exists() and not overwrite:
-        raise ValueError(f"{shown}: exists. Give another file, or replace it (--overwrite).")
+        raise ValueError(f"{shown}: exists. Give another file, or replace it ({option('overwrite', True)}).")
     return real
 
 

@@ -4,8 +4,7 @@ Dimension key: B texts, D width of the encoder.
 """
 
 import math
-import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,17 +17,17 @@ from tokenizers import Tokenizer
 from mtbert import environment, files, scoring
 from mtbert.batch import Dataset, Examples, Floats, Rows
 from mtbert.columns import NumberColumn, TextColumn, taken
-from mtbert.messages import clean, count, few, shown
+from mtbert.data.memory import index_of
+from mtbert.messages import clean, few
 from mtbert.model.model import Model
 from mtbert.prepare import tokenize, tokenized
 from mtbert.splits import TableSide, TaskSide
 from mtbert.storage.model_folder import load_model
 from mtbert.task import Task
+from mtbert.use.given_texts import as_list, checked_row, fewest, parts_of
 from mtbert.use.hub_runs import find_run, hub_name
 
 Texts = str | tuple[str, str] | Iterable[str] | Iterable[Sequence[str]]
-_NO_TEXTS = (bytes, bytearray, Mapping, Set)  # types that are iterable but are not sequences of texts
-SURROGATES = re.compile("[\ud800-\udfff]")  # Python represents bytes that are not UTF-8 by these characters
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,14 +61,15 @@ class Predictor:
             ValueError: If no task can read the inputs, an example has the wrong number of texts, or a text is empty.
             FloatingPointError: If an answer is not finite.
         """
-        shortest = min(self.tasks.values(), key=_fewest)
-        items = _listed(shortest, texts)
+        shortest = min(self.tasks.values(), key=fewest)
+        items = as_list(shortest, texts)
         if not items:
             return []
-        size = len(_parts(items[0]) or ())
+        size = len(parts_of(items[0]) or ())
         # If no task takes that number of texts, the first task raises an error.
         known = size in (1, 2) or any(task.takes(size) for task in self.tasks.values())
-        return self.predict(self.taking(size if known else _fewest(shortest)), items)
+        given = items if index_of(texts) is None else texts  # messages name the labels of an index
+        return self.predict(self.taking(size if known else fewest(shortest)), given)
 
     def predict(self, task: str | Sequence[str], texts: Texts) -> list[dict[str, Any]]:
         """Returns one answer per text or pair; if ``task`` is a list, one dict ``{task: answer}`` per text or pair.
@@ -145,15 +145,16 @@ class Predictor:
         if not tasks:
             raise ValueError(f"no task is named. Use {' or '.join(self.tasks)}.")
         chosen = [self.task(name) for name in dict.fromkeys(tasks)]
-        first = min(chosen, key=_fewest)
+        first = min(chosen, key=fewest)
         for other in chosen:
-            if not other.takes(_fewest(first)):
+            if not other.takes(fewest(first)):
                 raise ValueError(
                     f"task {first.name} takes single texts, but task {other.name} pairs. Ask one after the other."
                 )
-        items = _listed(first, texts)
-        size = first.texts or max(2, len(_parts(items[0]) or ()) if items else 2)
-        rows = [_checked(first, size, i, given) for i, given in enumerate(items)]
+        items = as_list(first, texts)
+        size = first.texts or max(2, len(parts_of(items[0]) or ()) if items else 2)
+        index = index_of(texts)
+        rows = [checked_row(first, size, number, given, index) for number, given in enumerate(items, 1)]
         columns = [TextColumn.of(row[i] for row in rows) for i in range(size)]
         return self.datasets([task.name for task in chosen], NumberColumn(np.arange(len(rows))), columns)
 
@@ -281,70 +282,3 @@ def load(path: str | Path) -> Predictor:
     device = environment.device("auto")
     loaded.model.compute = environment.precision("auto", device)
     return Predictor(loaded.model.to(device), loaded.tokenizer, files.meant(loaded.folder), loaded.step)
-
-
-def _fewest(task: Task) -> int:
-    """Returns the smallest number of texts that an example of the task can have."""
-    return task.texts or 2
-
-
-def _listed(task: Task, texts: Any) -> list[Any]:
-    """Returns the texts or pairs that a caller gave, as a list.
-
-    Raises:
-        TypeError: If ``texts`` is a DataFrame, bytes, a mapping or a set, or if it cannot be iterated.
-    """
-    if isinstance(texts, str):
-        return [texts]
-    together = task.texts != 1 and isinstance(texts, tuple) and task.takes(len(texts))
-    if together and all(isinstance(text, str) for text in texts):
-        return [texts]
-    repair = "Give a list of texts" if task.texts == 1 else "Give a list of pairs, as [(one, other)]"
-    repair = "Give a list of queries with their candidates, as [(query, one, other)]" if task.texts is None else repair
-    kind = type(texts).__name__
-    if kind == "DataFrame":  # known by its name, because none of the libraries that have one is imported here
-        columns = 'its column, as frame["text"]' if task.texts == 1 else 'frame[["one", "other"]].values.tolist()'
-        raise TypeError(f"task {task.name}: texts must not be a whole DataFrame. Give {columns}.")
-    if isinstance(texts, _NO_TEXTS):
-        raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.")
-    try:
-        return list(texts)
-    except TypeError:
-        raise TypeError(f"task {task.name}: texts must be a sequence, found {kind}. {repair}.") from None
-
-
-def _parts(given: Any) -> tuple[Any, ...] | None:
-    """Returns the texts of one example as a tuple; None if ``given`` is neither a text nor a sequence."""
-    if isinstance(given, str):
-        return (given,)
-    return tuple(given) if isinstance(given, Iterable) and not isinstance(given, _NO_TEXTS) else None
-
-
-def _checked(task: Task, size: int, index: int, given: Any) -> tuple[str, ...]:
-    """Returns the texts of the example ``given``.
-
-    Raises a ValueError if there are not exactly ``size`` texts, or if one of them is empty or not text.
-    """
-    where = f"task {task.name}, text {index}"
-    parts = _parts(given)
-    if parts is None:
-        wanted = {1: "text", 2: "a pair of texts", None: "a query and its candidates"}[task.texts]
-        raise ValueError(f"{where}: must be {wanted}, found {shown(given)}.")
-    if len(parts) != size:
-        wanted = count(size, "text")
-        if task.texts is None:
-            wanted = f"a query and {count(size - 1, 'candidate')}{', as the first one does' if index else ' at least'}"
-        raise ValueError(f"{where}: takes {wanted}, found {len(parts)}: {shown(given)}.")
-    return checked_texts(where, parts, given)
-
-
-def checked_texts(where: str, parts: Sequence[Any], given: Any = None) -> tuple[str, ...]:
-    """Returns the texts of one example. Raises a ValueError if a text is empty or not UTF-8.
-
-    The error message begins with the value of ``where``. Then it quotes ``given`` or, if this is None, the faulty text.
-    """
-    for part in parts:
-        if not isinstance(part, str) or not part.strip() or SURROGATES.search(part):
-            found = shown(part if given is None else given)
-            raise ValueError(f"{where}: must be UTF-8 text and not empty, found {found}.")
-    return tuple(map(str, parts))

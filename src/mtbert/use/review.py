@@ -26,7 +26,7 @@ from mtbert.batch import Example, Examples, Floats
 from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
-from mtbert.messages import clean, count, few, reason, tell_end, warn
+from mtbert.messages import clean, count, few, option, reason, tell_end, warn
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
@@ -74,12 +74,12 @@ def review_run(
             nothing is written.
     """
     if top < 1:
-        raise ValueError(f"--top must be at least 1, found {top}.")
+        raise ValueError(f"{option('top')} must be at least 1, found {top}.")
     path = find_run(path)
     recipe = recipe_of(path, overrides)
     home, reads = recipe_targets(path, recipe)
     reads = {Path(source): "the input file", **reads}
-    target = outputs.check_output("--output", output, REVIEWED, home, reads, overwrite=overwrite)
+    target = outputs.check_output(option("output"), output, REVIEWED, home, reads, overwrite=overwrite)
     predictor = load(path)
     with followed(console):
         data, given, warnings = pool(predictor, recipe, task, source)

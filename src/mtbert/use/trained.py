@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from mtbert import environment, files
 from mtbert.data.cells import readable
-from mtbert.messages import clean, command_line, few
+from mtbert.messages import call, command_line, few, option, worded
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.storage.model_folder import find_model_folder
@@ -110,7 +110,7 @@ def recipe_of(path: Path, overrides: Sequence[str]) -> Recipe:
         if key[:2] != ("data", "root") and not of_data:
             holders = "tasks.NAME" + " and tables.NAME" * bool(found.tables)
             raise ValueError(
-                f"--set {clean('.'.join(key))}: the model was trained with this setting, so it cannot be "
+                f"{option('set', '.'.join(key))}: the model was trained with this setting, so it cannot be "
                 f"changed. These can: data.root, and of {holders}: {few(CHANGEABLE)}."
             )
     return changed
@@ -147,9 +147,14 @@ def find_recipe(path: Path) -> Path | None:
 
 
 def ask_line(run: Path, recipe: Recipe) -> str:
-    """Returns a command that asks the model of a run about some text or, if all its tasks take pairs, about two."""
+    """Returns a command, or a call from Python, that asks the model of a run about some text.
+
+    If all tasks of the model take pairs, the question is about two texts.
+    """
     single = any(task.scored and task.takes(1) for task in recipe.tasks.values())
-    return command_line("predict", run, "--text", "some text", *([] if single else ["--text-pair", "another text"]))
+    texts = ["some text"] if single else [("some text", "another text")]
+    pair = [] if single else ["--text-pair", "another text"]
+    return worded(command_line("predict", run, "--text", "some text", *pair), f"{call('load', run)}({texts})")
 
 
 def _differences(a: object, b: object, at: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

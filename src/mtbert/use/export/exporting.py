@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.batch import Dataset
-from mtbert.messages import few, near, plain_console, see, shown, warn
+from mtbert.messages import caller_console, few, near, option, see, shown, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.progress_bar import followed, progress_of
@@ -38,7 +38,7 @@ def export(
     int8: bool = False,
     tolerance: float = 0.005,
     overwrite: bool = False,
-    progress: bool = False,
+    progress: bool | None = None,
 ) -> Exported:
     """Writes a trained model in a form that other programs load, and checks that it gives the same answers.
 
@@ -53,7 +53,7 @@ def export(
             and its answers differ a little.
         tolerance: The largest drop in dev score that ``int8`` may cause.
         overwrite: Whether to replace an earlier export.
-        progress: Whether to print what the command prints.
+        progress: Whether to print what the command prints. None: only in a notebook.
 
     Returns:
         The export. ``path`` is the folder. ``largest`` is the largest difference between an answer of the exported
@@ -77,7 +77,7 @@ def export(
         tolerance=tolerance,
         overwrite=overwrite,
     )
-    consoles = plain_console(quiet=not progress), plain_console(stderr=True, quiet=not progress)
+    consoles = caller_console(progress), caller_console(progress, stderr=True)
     with followed(consoles[1]):
         return _export_as(run if isinstance(run, Predictor) else Path(run), order, *consoles)
 
@@ -147,17 +147,21 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
 def _exporter(order: _Order) -> Exporter:
     if order.to not in EXPORTERS:
         raise ValueError(
-            f"--to {shown(order.to)}: no such format.{near(order.to, EXPORTERS)} There are {few(EXPORTERS)}."
+            f"{option('to')} {shown(order.to)}: no such format.{near(order.to, EXPORTERS)} There are {few(EXPORTERS)}."
         )
     exporter = EXPORTERS[order.to]
     lacking = [name for name in exporter.packages if find_spec(name) is None]
     if lacking:
         raise ValueError(
-            f'--to {order.to}: {few(lacking)} not installed. Run: pip install "{exporter.install}" {see("install")}'
+            f'{option("to", order.to)}: {few(lacking)} not installed. Run: pip install "{exporter.install}" '
+            f"{see('install')}"
         )
-    for option in sorted(order.options - exporter.options):
-        able = [name for name, other in EXPORTERS.items() if option in other.options]
-        raise ValueError(f"--{option}: is not for --to {order.to}. Use --to {few(able)}, or drop --{option}.")
+    for extra in sorted(order.options - exporter.options):
+        able = [name for name, other in EXPORTERS.items() if extra in other.options]
+        raise ValueError(
+            f"{option(extra)}: is not for {option('to', order.to)}. Use {option('to')} {few(able)}, or drop "
+            f"{option(extra)}."
+        )
     return exporter
 
 
@@ -185,7 +189,7 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
             reasons[name] = why
     for name, why in reasons.items():
         if order.tasks or len(reasons) == len(wanted):
-            raise ValueError(f"task {name}, --to {order.to}: {why}")
+            raise ValueError(f"task {name}, {option('to', order.to)}: {why}")
     return [name for name in wanted if name not in reasons], reasons
 
 
@@ -220,6 +224,4 @@ def _check_place(order: _Order) -> None:
     if not (found / EXPORT_FILE).is_file():
         raise ValueError(f"{order.out}: exists, and is no export. Give another folder.")
     if not order.overwrite:
-        raise ValueError(
-            f"{order.out}: exists. Give another folder, or replace it (--overwrite; from Python overwrite=True)."
-        )
+        raise ValueError(f"{order.out}: exists. Give another folder, or replace it ({option('overwrite', True)}).")

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from starlette.responses import JSONResponse, Response
 
 from mtbert.messages import count, few, shown
-from mtbert.use.predictor import SURROGATES
+from mtbert.use.given_texts import SURROGATES
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.service import GivenRow, Service
 from mtbert.use.serve.texts import Items

@@ -46,7 +46,7 @@ const call = async (path, options = {}) => {
   }
   if (response.ok && found) return found;
   const said = found && found.error && found.error.message || `the server answered with status ${response.status}.`;
-  const message = said.replace(/^text 0: /, "The text ").replace(/^./, first => first.toUpperCase());
+  const message = said.replace(/^text 1: /, "The text ").replace(/^./, first => first.toUpperCase());
   throw new Trouble(response.status, message, Number(response.headers.get("retry-after")) || 1);
 };
 

@@ -16,8 +16,9 @@ from mtbert import scoring
 from mtbert.columns import TextColumn
 from mtbert.messages import clean, count, few, near, shown
 from mtbert.task import Task
+from mtbert.use.given_texts import checked_texts
 from mtbert.use.outputs import rounded
-from mtbert.use.predictor import Predictor, checked_texts
+from mtbert.use.predictor import Predictor
 from mtbert.use.serve.batching import Batcher
 from mtbert.use.serve.errors import Refused
 from mtbert.use.serve.limits import Limits
@@ -148,7 +149,7 @@ class Service:
         """Returns the texts of each row, checked. Raises :class:`Refused` if a row is not allowed."""
         self._check_number(sum(1 if isinstance(given, str) else len(given) for given in texts))
         rows = [(given,) if isinstance(given, str) else tuple(given) for given in texts]
-        for i, row in enumerate(rows):
+        for i, row in enumerate(rows, 1):
             if not any(task.takes(len(row)) for task in tasks):
                 raise Refused(422, f"text {i}: has {count(len(row), 'text')}, but {_taken(tasks)}.")
         return self._checked(rows)
@@ -159,7 +160,7 @@ class Service:
             raise Refused(413, f"a request may have {count(most, 'text')}, found {texts:,}. Send several.")
 
     def _checked(self, rows: Sequence[tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
-        for i, row in enumerate(rows):
+        for i, row in enumerate(rows, 1):
             longest = max(map(len, row))
             if longest > self.longest_text:
                 most = count(self.longest_text, "character")
@@ -167,7 +168,7 @@ class Service:
                     413, f"text {i}: may have {most}, found {longest:,}. Shorten it: a model reads its start."
                 )
         found = []
-        for i, row in enumerate(rows):
+        for i, row in enumerate(rows, 1):
             try:
                 found.append(checked_texts(f"text {i}", row))
             except ValueError as error:
