@@ -1,5 +1,6 @@
 """Failures of a command: its exit code, and the line that it prints."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -62,6 +63,17 @@ def test_exit_codes_distinguish_a_mistake_a_failure_and_a_stop(error, code, monk
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert (end.value.code, capsys.readouterr().err) == (code, "mtbert: a\n")
+
+
+@pytest.mark.parametrize("number", [errno.ENOTDIR, errno.EACCES, errno.ENOENT, errno.EIO])
+def test_an_error_of_the_disk_names_the_path_first(number, monkeypatch, capsys):
+    def fail(**_: object) -> None:
+        raise OSError(number, "why", "/file/out")
+
+    monkeypatch.setattr(cli, "app", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main()
+    assert (end.value.code, capsys.readouterr().err) == (2, "mtbert: /file/out: why. Check the path.\n")
 
 
 @pytest.mark.parametrize(("arguments", "code"), [("--version", 0), ("recipe show nosuch", 2)])

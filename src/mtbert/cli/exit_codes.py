@@ -41,7 +41,7 @@ def run_command(app: typer.Typer) -> None:
         _fail(str(error), STOPPED)
     except typer.Abort:  # the input ended where a command asks
         _fail("stopped, because the input has ended.", STOPPED)
-    except (ValueError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+    except ValueError as error:
         _fail(str(error), 2)
     except FloatingPointError as error:
         _fail(str(error), 1)
@@ -52,6 +52,8 @@ def run_command(app: typer.Typer) -> None:
     except OSError as error:
         from mtbert.files import FULL
 
+        if error.errno is None:  # the message is our own
+            _fail(str(error), 2)
         if error.errno in FULL:
             _fail(f"{error.filename or 'standard output'}: {error.strerror}. Make room, and go on.", 1)
         _fail(f"{error.filename}: {error.strerror}. Check the path.", 2)
