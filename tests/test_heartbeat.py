@@ -256,7 +256,9 @@ def test_a_beat_does_not_wait_for_the_store_by_which_the_processes_are_connected
     assert Connected(Busy(), 0, 2).beat(1) == [1, 0]  # type: ignore[arg-type]
 
 
-def test_a_process_that_ended_with_an_error_still_counts_as_one_that_takes_part(monkeypatch: pytest.MonkeyPatch):
+def test_a_process_that_ended_with_an_error_can_still_say_why_and_counts_as_one_that_takes_part(
+    monkeypatch: pytest.MonkeyPatch,
+):
     monkeypatch.setattr(heartbeat, "EVERY", 0.01)
 
     def work(together: Processes) -> list[int]:
@@ -265,6 +267,7 @@ def test_a_process_that_ended_with_an_error_still_counts_as_one_that_takes_part(
             while together.beat(0)[together.rank] < 2:
                 time.sleep(0.01)
             raise ValueError("wrong")
+        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun does as soon as another process has ended
         first = together.beat(0)[together.rank]
         time.sleep(0.05)
         return [first > 1, together.beat(1)[together.rank] - first]

@@ -1,14 +1,19 @@
 """A run under torchrun: processes that it restarts continue the run that they began, and no other one."""
 
 import json
+import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import toy_run
+from test_processes import train
 from torch.distributed import HashStore
+from toy_processes import in_processes
 
-from mtbert import api, processes
+from mtbert import api, locks, processes
 from mtbert.processes import ALONE, Processes
 from mtbert.scores import Scores
 from mtbert.training import session
@@ -90,6 +95,16 @@ def test_a_restart_continues_only_a_run_of_the_same_recipe(toy: Path, run_copy: 
     with pytest.raises(ValueError, match=f"^{run_copy}: exists."):
         api.train(toy / "toy.yaml", out=run_copy, changes={"train.seed": 5})
     api.train(toy / "toy.yaml", out=run_copy)
+
+
+def test_if_a_process_is_lost_before_the_run_is_in_its_folder_the_command_must_be_given_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    toy_run.set_up(tmp_path)
+    monkeypatch.setattr(locks.Held, "replace", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+    raw = toy_run.raw_recipe(tmp_path, shards=2)
+    found = in_processes(2, lambda together: train(raw, tmp_path / "run", together))
+    assert found[1] == "Lost: one of the 2 processes of this run was lost. Give the same command again."
 
 
 def test_a_run_is_made_longer_once_and_a_restart_continues_it(run_copy: Path, start: Launch, untrained: None):

@@ -42,6 +42,7 @@ def torchrun(log: Path, command: list[str], broken: Callable[[Run], object]) -> 
             return real(run)
 
         Run.step = step  # type: ignore[method-assign]
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as in a new process; the agent has a handler of its own
         sys.argv = ["mtbert", *command]
         try:
             cli.main()

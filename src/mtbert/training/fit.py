@@ -92,6 +92,7 @@ def fit(
     def lost(sentence: str) -> str:
         return f"step {run.done + 1}: {sentence} Go on with: {call('train', resume=out)}"
 
+    processes.any(False)  # only now is it certain that the first process has begun the run in its folder
     log: history.NoLog = history.RunLog(out, track) if processes.first else history.NoLog()
     with log, signals(processes.size > 1) as asked, display, processes.telling(lost):
 

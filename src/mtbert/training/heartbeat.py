@@ -8,10 +8,11 @@ hangs.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from threading import Event, Thread
+from threading import Event, Thread, current_thread, main_thread
 
 from mtbert.messages import clean, few
 from mtbert.processes import LONGEST_WAIT, Connected, Processes
@@ -29,8 +30,9 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
 
     Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive,
     unless an error ended the context.
-    If several processes end, one of them prints why: the message that :meth:`Processes.telling` has set. If the run has
-    a single process, nothing is done.
+    If several processes end, one of them prints why: the message that :meth:`Processes.telling` has set. An error that
+    ends the context makes this process ignore SIGTERM, so that it can still say why. If the run has a single process,
+    nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes
@@ -46,6 +48,8 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
     try:
         yield processes
     except BaseException:
+        if current_thread() is main_thread():  # others cannot set signals
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it as soon as another process has ended
         processes.fail()
         raise
     finally:
