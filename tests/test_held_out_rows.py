@@ -152,7 +152,7 @@ def test_dev_is_never_read_by_what_is_fitted(folder: Path, monkeypatch: pytest.M
         assert {key: x.tolist() for key, x in numbers(run, name).items()} == {k: x.tolist() for k, x in fitted.items()}
     held_out = run.data["sst"].held_out  # other labels of held-out rows do
     assert held_out is not None
-    held_out.examples.labels[:] = scoring.predict_examples(run.predictor, held_out).argmax(1)
+    held_out.examples.labels[:] = scoring.predict_examples(run.predictor, held_out).argmax(1).numpy()
     run.evaluate(lambda _: None)
     assert numbers(run, "sst")["scale"] > 2 * before["sst"]["scale"]
 
