@@ -22,6 +22,17 @@ def test_the_help_lists_the_commands_in_the_order_of_the_list():
     assert tuple(line.split()[0] for line in listed.strip().splitlines()) == cli.COMMANDS
 
 
+@pytest.mark.parametrize("group", ["", "data", "recipe"])
+def test_a_list_of_commands_cuts_no_description_and_no_command(group: str):
+    shown = CliRunner().invoke(cli.app, [*group.split(), "--help"]).output
+    listed = shown.partition("Commands:")[2].strip("\n").splitlines()
+    wanted = sum(f"{name} ".startswith(f"{group} ") for name in all_commands()) if group else len(cli.COMMANDS)
+    assert len(listed) == wanted  # a line for each
+    # A terminal of 80 columns has two columns less for the list than the runner.
+    assert all(len(line) <= 76 and line.endswith(".") and not line.endswith("...") for line in listed), listed
+    assert group or "  Try it on generated data (three minutes): mtbert train demo --out runs/demo\n" in shown
+
+
 def test_help_needs_no_torch():
     code = (
         "import sys, mtbert.cli\nsys.argv = ['mtbert', '--help']\ntry: mtbert.cli.main()\nexcept SystemExit: pass\n"

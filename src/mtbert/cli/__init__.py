@@ -33,7 +33,7 @@ COMMANDS = (
 
 app = typer.Typer(
     help="One BERT-family encoder fine-tuned on several sentence tasks at once.\n\n"
-    "Try it on generated data, in about three minutes: mtbert train demo --out runs/demo",
+    "Try it on generated data (three minutes): mtbert train demo --out runs/demo",
     no_args_is_help=True,
     rich_markup_mode=None,  # Rich would read the brackets of mtbert[tune] as markup
     pretty_exceptions_enable=False,

@@ -16,10 +16,11 @@ def check(
     set_: Overrides = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 2 also on a warning.")] = False,
 ) -> None:
-    """Read the data of a recipe, and print sizes, labels, lengths, duplicates and leaks.
+    """Check the data of a recipe, and print what is in them.
 
-    Also prints how many times a run would go over the train data of each task. A leak is a text of dev that also occurs
-    in train. The exit code is 2 if there is an error in the data.
+    Prints sizes, labels, lengths, duplicates and leaks. Also prints how many times a run would go over the train data
+    of each task. A leak is a text of dev that also occurs in train. The exit code is 2 if there is an error in the
+    data.
 
     Examples:
 

@@ -22,9 +22,10 @@ def docs(
         ),
     ] = None,
 ) -> None:
-    """Print a page of the documents, or one of its sections; without a topic, list the pages. Needs no network.
+    """Print a page of these documents, or a section of one.
 
-    If no page has the name, topics are listed with these words in their headings or, failing that, in their texts.
+    Without a topic, the pages are listed. Needs no network. If no page has the name, topics are listed with these words
+    in their headings or, failing that, in their texts.
 
     Examples:
 

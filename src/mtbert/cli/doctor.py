@@ -10,10 +10,10 @@ from mtbert.messages import plain_console
 def doctor(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
 ) -> None:
-    """Examine this machine and installation, and advise where something will be slow or fail.
+    """Examine this machine and installation.
 
-    Runs a forward and backward pass of attention and of a small encoder on the CPU, and on the GPU if there is one. The
-    exit code is 1 if one of them fails.
+    Advises where something will be slow or fail. Runs a forward and backward pass of attention and of a small encoder
+    on the CPU, and on the GPU if there is one. The exit code is 1 if one of them fails.
 
     Examples:
 

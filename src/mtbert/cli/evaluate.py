@@ -17,7 +17,9 @@ def evaluate(
     json: Annotated[bool, typer.Option("--json", help="Print everything as JSON, and nothing else.")] = False,
     set_: RunOverrides = None,
 ) -> None:
-    """Score a trained model on the dev or test data of its recipe, or on a labelled file.
+    """Score a trained model on dev, test or another labelled file.
+
+    Dev and test are those of the recipe that the model was trained with.
 
     Examples:
 

@@ -31,11 +31,11 @@ def export(
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
-    """Write a trained model in a form that other programs load: onnx, transformers or sentence-transformers.
+    """Write a trained model in a form that other programs load.
 
-    The exported model answers 256 rows of dev, or the rows of --input, and its answers are compared with those of the
-    original model. If a probability or a cosine differs by more than 0.0001, or a score by more than 0.0001 of the
-    task's range, the export fails and writes nothing.
+    The form is onnx, transformers or sentence-transformers. The exported model answers 256 rows of dev, or the rows of
+    --input, and its answers are compared with those of the original model. If a probability or a cosine differs by more
+    than 0.0001, or a score by more than 0.0001 of the task's range, the export fails and writes nothing.
 
     Examples:
 

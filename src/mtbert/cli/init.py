@@ -19,11 +19,12 @@ def init(
         Path | None, typer.Option(metavar="NAME.yaml", help="The recipe to write. Default: named after the files.")
     ] = None,
 ) -> None:
-    """Look at files, guess their texts, labels and types of answers, and write a recipe with comments.
+    """Look at files of texts and labels, and write a recipe for them.
 
-    Asks about everything that the files do not show; Enter takes the guess. Dev and test files are known by their
-    names, such as reviews-dev.csv. Several columns of labels become several tasks. The comments in the recipe give the
-    reason for each guess, and the other possible values. Then the data are checked with the recipe.
+    Guesses texts, labels and types of answers. Asks about everything that the files do not show; Enter takes the guess.
+    Dev and test files are known by their names, such as reviews-dev.csv. Several columns of labels become several
+    tasks. The comments in the recipe give the reason for each guess, and the other possible values. Then the data are
+    checked with the recipe.
 
     Examples:
 

@@ -49,13 +49,13 @@ def predict(
     overwrite: Overwrite = False,
     set_: RunOverrides = None,
 ) -> None:
-    """Answer one or more tasks for each text: the class with its probabilities, or the score.
+    """Answer one text, a pair, or all rows of a file.
 
-    The input file needs the text columns that the recipe names, but no label column. Tasks whose text column is
-    missing answer about the text that the others read; a warning says so. The output has the same rows and columns
-    in the same order, and new columns with the answers. If exactly one --task is given, the new columns
-    have plain names such as label. Otherwise each name begins with the task: topic.label in a table, or
-    {"topic": {"label": ...}} in jsonl.
+    An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs the
+    text columns that the recipe names, but no label column. Tasks whose text column is missing answer about the text
+    that the others read; a warning says so. The output has the same rows and columns in the same order, and new columns
+    with the answers. If exactly one --task is given, the new columns have plain names such as label. Otherwise each
+    name begins with the task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
 
     A file that exists is kept, unless --overwrite is given.
 

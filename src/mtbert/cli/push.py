@@ -32,12 +32,12 @@ def push(
     tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
     public: Annotated[bool, typer.Option("--public", help="Let everybody read the model.")] = False,
 ) -> None:
-    """Push a trained model to the Hugging Face Hub, with a model card. A new model is private.
+    """Push a trained model to the Hugging Face Hub.
 
-    Only the files of the model are pushed: no data, logs or answers. A later push replaces the files of an earlier one.
-    The token is that of 'hf auth login', or of the variable HF_TOKEN. With --to, the model is exported first, as by
-    mtbert export. The commands predict, evaluate, review, export and serve take USER/NAME too, if there is no folder
-    USER here.
+    It gets a model card. A new model is private. Only the files of the model are pushed: no data, logs or answers. A
+    later push replaces the files of an earlier one. The token is that of 'hf auth login', or of the variable HF_TOKEN.
+    With --to, the model is exported first, as by mtbert export. The commands predict, evaluate, review, export and
+    serve take USER/NAME too, if there is no folder USER here.
 
     Examples:
 

@@ -20,9 +20,10 @@ def show(
         ),
     ] = None,
 ) -> None:
-    """Print a recipe in full: with the recipes that it extends, all defaults, and the changes made by --set.
+    """Print a recipe in full, with all defaults.
 
-    With --diff, print a line for each setting that differs: its value in the other recipe, and its value in this one.
+    The recipes that it extends and the changes made by --set are part of it. With --diff, print a line for each setting
+    that differs: its value in the other recipe, and its value in this one.
 
     Examples:
 
@@ -43,7 +44,7 @@ def show(
 
 @recipe.command("list")
 def list_() -> None:
-    """Print the recipes that come with mtbert, each with a description.
+    """Print the recipes that come with mtbert, each with a line.
 
     Example:
 

@@ -16,10 +16,11 @@ def report(
     ] = None,
     row: Annotated[str | None, typer.Option(help="The row to score on the test files.")] = None,
 ) -> None:
-    """Write report.html, a page with figures: which techniques help, how certain this is, and which answers are wrong.
+    """Write report.html, a page about a run or a study.
 
-    The page is one file that needs no network. While a study is running, it covers the runs that have ended. The report
-    of a run that was stopped is about its best model so far.
+    Its figures show which techniques help, how certain this is, and which answers are wrong. The page is one file that
+    needs no network. While a study is running, it covers the runs that have ended. The report of a run that was stopped
+    is about its best model so far.
 
     The options --row and --test use test files to score one row (recipe) of a study. Choose the row by its scores on
     dev: a study can be scored on test files only once, and its folder keeps a record of that.

@@ -16,12 +16,12 @@ def review(
     overwrite: Overwrite = False,
     set_: RunOverrides = None,
 ) -> None:
-    """Choose the rows of a pool that a person should label next: those about which the model is least certain.
+    """Choose the rows of a pool that a person should label next.
 
-    The output has the columns that the recipe reads, with empty labels, and the model's answer and its probability. The
-    least certain row comes first. Rows of dev, rows that have a label for the task, and near repeats are left out. Once
-    the file has been labelled, it can be used as one more train file. A file that exists is kept, unless --overwrite is
-    given.
+    These are the rows about which the model is least certain. The output has the columns that the recipe reads, with
+    empty labels, and the model's answer and its probability. The least certain row comes first. Rows of dev, rows that
+    have a label for the task, and near repeats are left out. Once the file has been labelled, it can be used as one
+    more train file. A file that exists is kept, unless --overwrite is given.
 
     Example:
 

@@ -33,12 +33,12 @@ def serve(
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 2**20,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
 ) -> None:
-    """Answer over HTTP with a trained model: all tasks from one pass through its encoder.
+    """Answer over HTTP, with a page to try the model.
 
-    Requests that wait are combined into batches. The paths /v1/predict and /v1/predict/TASK are our own. Clients of
-    text-embeddings-inference (/embed, /predict), of OpenAI's embeddings (/v1/embeddings) and of KServe (/v2) work too;
-    /metrics is for Prometheus. On SIGTERM, the server answers the requests that it has accepted, and then ends. This
-    command needs optional packages: pip install 'mtbert[serve]'.
+    All tasks are answered in one pass through the encoder. Requests that wait are combined into batches. The paths
+    /v1/predict and /v1/predict/TASK are our own. Clients of text-embeddings-inference (/embed, /predict), of OpenAI's
+    embeddings (/v1/embeddings) and of KServe (/v2) work too; /metrics is for Prometheus. On SIGTERM, the server answers
+    the requests that it has accepted, and then ends. This command needs optional packages: pip install 'mtbert[serve]'.
 
     Examples:
 

@@ -29,7 +29,10 @@ def study(
         typer.Option(metavar="KEY=VALUE", help="With --slurm: an option of sbatch; may be repeated. time in minutes."),
     ] = None,
 ) -> None:
-    """Run every recipe of a study with every seed, and report which techniques help, how much, and how certain this is.
+    """Compare recipes over several seeds, and report which one helps.
+
+    Runs every recipe of the study with every seed. The report says which techniques help, how much, and how certain
+    this is.
 
     Run the same command again to resume a study that was stopped. You can also add recipes or seeds to the study file,
     and run the same command again. Runs that have ended are not repeated.

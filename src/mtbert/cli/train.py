@@ -39,7 +39,9 @@ def train(
     ] = None,
     no_report: Annotated[bool, typer.Option("--no-report", help="Write no report.html at the end.")] = False,
 ) -> None:
-    """Train one model on the tasks of a recipe, and write report.html, a page about it, into its folder.
+    """Train one model on the tasks of a recipe.
+
+    The folder of the run also gets report.html, a page about it.
 
     Examples:
 

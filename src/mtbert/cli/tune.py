@@ -21,11 +21,12 @@ def tune(
         typer.Option(metavar="URL", help="A database for the trials, which several commands then share."),
     ] = None,
 ) -> None:
-    """Find good settings within the ranges that a recipe lists under tune, and write them to NAME-tuned.yaml.
+    """Search for good settings within the ranges of a recipe.
 
-    Trials are scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The
-    score of a trial is its best evaluation. A trial that falls behind the others is stopped early. If this command is
-    interrupted, run it again to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
+    The recipe lists the ranges under tune. The best settings are written to NAME-tuned.yaml. Trials are scored on a
+    part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The score of a trial is its
+    best evaluation. A trial that falls behind the others is stopped early. If this command is interrupted, run it again
+    to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 

@@ -11,11 +11,11 @@ from mtbert.messages import plain_console
 def watch(
     path: Annotated[Path, typer.Argument(metavar="RUN_OR_STUDY", help="The folder of a run, or of a study.")],
 ) -> None:
-    """Show in the terminal how far a run or a study is: losses, dev scores, and the time left.
+    """Show in the terminal how far a run or a study is.
 
-    It reads the logs every two seconds and changes nothing, so it may run beside training, in another terminal or on
-    another machine that sees the folder. It ends with the run, or with Ctrl-C. Without a terminal, it prints the
-    present state once.
+    Shows losses, dev scores, and the time left. It reads the logs every two seconds and changes nothing, so it may run
+    beside training, in another terminal or on another machine that sees the folder. It ends with the run, or with
+    Ctrl-C. Without a terminal, it prints the present state once.
 
     Examples:
 
