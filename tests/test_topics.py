@@ -64,6 +64,11 @@ def test_texts_with_the_most_mentions_come_first_and_the_list_is_short(tmp_path:
     assert len(topics.topics_about("bone")) == topics.MOST_FOUND
 
 
+def test_the_page_of_a_command_comes_first_whatever_the_form_of_the_word(said):
+    for word, page in (("serving", "serve"), ("tuning", "tune"), ("Exporting", "export")):
+        assert said("docs", word).splitlines()[1].split()[0] == page
+
+
 def test_the_dev_split_is_found(said):
     assert "recipes/the-dev-split" in said("docs", "split")
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
 
 from mtbert.messages import few, near, shown
@@ -16,16 +17,18 @@ def page_titles() -> dict[str, str]:
 
 
 def topics_about(words: str) -> dict[str, str]:
-    """Returns topics about some words, as a dict from topic to heading.
+    """Returns the topics about ``words``, each with its heading; at most ``MOST_FOUND``.
 
     These are the topics whose heading has, for each of the words, a word that begins with it. If there are none, they
-    are the topics whose text has all the words, and the topic with the most mentions comes first. At most
-    ``MOST_FOUND`` topics are returned.
+    are the topics whose texts have all words, those with the most mentions first. A page whose name is similar to a word comes before them, such
+    as ``serve`` for ``serving``.
     """
+    titles = page_titles()
+    named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}
     wanted = [re.compile(rf"(?<!\w){re.escape(word)}", re.IGNORECASE) for word in words.split()]
     in_headings: dict[str, str] = {}
     in_texts: dict[str, tuple[int, str]] = {}
-    for name in page_titles():
+    for name in titles:
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
         sections = list(_headings(text))
         ends = [*(place for place, _, _ in sections[1:]), len(text)]
@@ -38,7 +41,7 @@ def topics_about(words: str) -> dict[str, str]:
                 in_texts.setdefault(topic, (sum(mentions), title))
     by_mentions = sorted(in_texts.items(), key=lambda found: -found[1][0])
     found = in_headings or {topic: title for topic, (_, title) in by_mentions}
-    return dict(list(found.items())[:MOST_FOUND])
+    return dict(list((named | found).items())[:MOST_FOUND]) if found else {}
 
 
 def topic_text(topic: str) -> str:
