@@ -48,7 +48,8 @@ class Copying:
         return ("a score may leave its range",) if task.range else ()
 
     def facts(self, wanted: Wanted) -> Mapping[str, Mapping[str, object]]:
-        return {name: {"weights": "weights.bin"} for name in wanted.tasks}
+        graph = "all" if "together" in wanted.options else None
+        return {name: {"weights": "weights.bin", "graph": graph or name} for name in wanted.tasks}
 
     def usage(self, wanted: Wanted) -> str:
         return "## Use\n\nRead it."
@@ -160,11 +161,16 @@ def test_an_existing_folder_is_replaced_only_if_it_is_an_export_and_the_user_say
     toy: Path, tmp_path: Path, mtbert: Mtbert, copying
 ):
     out = tmp_path / "out"
+    copying(options=frozenset(["together"]))
     command = ("export", toy / "run", "--to", "copy", "--task", "sts", "--out", out)
-    assert mtbert(*command).code == 0
+    assert mtbert(*command).out.endswith("its README.md says how to use it\n")
     assert "exists. Give another folder, or replace it (--overwrite)." in mtbert(*command).mistake
     (out / "mine.txt").write_text("older")
-    assert mtbert(*command, "--overwrite").code == 0
+    done = mtbert(*command, "--task", "quora", "--overwrite").out
+    assert "sts, quora have a graph each; tasks that take the same inputs can share one, and one pass\n" in done
+    again = f"next: mtbert export {toy}/run --to copy --out {out} --task sts --task quora --together --overwrite\n"
+    assert done.endswith(again)
+    assert mtbert(*again.split()[2:]).out.endswith("its README.md says how to use it\n")
     assert entries(out) == ["README.md", "export.json", "part"]
     other = tmp_path / "other"
     other.mkdir()
@@ -194,8 +200,9 @@ def test_answers_that_differ_are_told_and_leave_nothing(toy: Path, tmp_path: Pat
 
 def test_an_export_that_fails_keeps_the_one_before(toy: Path, tmp_path: Path, mtbert: Mtbert, copying):
     out = tmp_path / "out"
+    copying(options=frozenset(["together"]))
     command = ("export", toy / "run", "--to", "copy", "--task", "sts", "--out", out)
-    assert mtbert(*command).code == 0
+    assert mtbert(*command).out.endswith("its README.md says how to use it\n")
     before = (out / "export.json").read_bytes()
     copying(wrong=0.01)
     assert mtbert(*command, "--overwrite").code == 1

@@ -20,8 +20,8 @@ def topics_about(words: str) -> dict[str, str]:
     """Returns the topics about ``words``, each with its heading; at most ``MOST_FOUND``.
 
     These are the topics whose heading has, for each of the words, a word that begins with it. If there are none, they
-    are the topics whose texts have all words, those with the most mentions first. A page whose name is similar to a word comes before them, such
-    as ``serve`` for ``serving``.
+    are the topics whose texts have all words, those with the most mentions first. A page whose name is similar to a
+    word comes before them, such as ``serve`` for ``serving``.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

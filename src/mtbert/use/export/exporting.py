@@ -141,7 +141,17 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
         held.replace(fill)
     written = (str(file.relative_to(order.out)) for file in sorted(order.out.rglob("*")) if file.is_file())
     notes = {name: exporter.lost(predictor.model, predictor.task(name)) for name in tasks}
-    return Exported(order.out, tuple(written), compared, notes, left_out)
+    return Exported(order.out, tuple(written), compared, notes, left_out, _apart(exporter, wanted))
+
+
+def _apart(exporter: Exporter, wanted: Wanted) -> tuple[str, ...]:
+    """Returns the tasks that would share a graph with the option ``together``; none if the option is given already."""
+    if "together" in wanted.options or "together" not in exporter.options:
+        return ()
+    by_graph: dict[object, list[str]] = {}
+    for task, facts in exporter.facts(replace(wanted, options=wanted.options | {"together"})).items():
+        by_graph.setdefault(facts["graph"], []).append(task)
+    return tuple(task for tasks in by_graph.values() if len(tasks) > 1 for task in tasks)
 
 
 def _exporter(order: _Order) -> Exporter:
