@@ -200,9 +200,9 @@ def test_the_cells_of_a_matrix_are_reached_with_the_arrow_keys(opened: Any):
     chart = opened.locator(".chart[aria-labelledby=chart-confusion-quora]")
     chart.locator(".mark").first.focus()
     for key, said in (
-        ("ArrowRight", "label 0, answer 1: "),
-        ("ArrowDown", "label 1, answer 1: "),
-        ("ArrowLeft", "label 1, answer 0: "),
+        ("ArrowRight", "true label 0, answer 1: "),
+        ("ArrowDown", "true label 1, answer 1: "),
+        ("ArrowLeft", "true label 1, answer 0: "),
     ):
         opened.keyboard.press(key)
         assert chart.locator(".details").inner_text().startswith(said)

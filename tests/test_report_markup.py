@@ -94,11 +94,13 @@ def test_the_diagonal_joins_equal_values_where_the_points_are():
 
 def test_a_cell_of_a_matrix_says_its_row_and_column_and_unknown_shares_are_empty():
     shares_KK = np.array([[0.25, 0.75], [np.nan, 1.0]])
-    chart = drawn(Matrix("plain", ("no", "yes"), shares_KK, "label", "answer"))
+    chart = drawn(Matrix("plain", ("no", "yes"), shares_KK, "true label", "answer"))
+    (caption,) = chart.iter("caption")
+    assert caption.text.split() == "row: true label column: answer".split()
     assert [(mark.get("aria-label"), mark.text) for mark in marks(chart)] == [
-        ("label no, answer no: 25.0%", "25"),
-        ("label no, answer yes: 75.0%", "75"),
-        ("label yes, answer yes: 100.0%", "100"),
+        ("true label no, answer no: 25.0%", "25"),
+        ("true label no, answer yes: 75.0%", "75"),
+        ("true label yes, answer yes: 100.0%", "100"),
     ]
     cells = [[cell.get("class") for cell in row.iter("td")] for row in chart.iter("tr")][1:]
     assert cells == [["h2", "h8"], [None, "h10"]]

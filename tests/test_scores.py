@@ -135,8 +135,9 @@ def test_the_screen_shows_scores_of_each_class_and_the_confusion_matrix():
         ["c1", "0.5000", "1.0000", "0.6667", "1", "2"],
         ["c2", "0.0000", "0.0000", "0.0000", "1", "0"],
     ]
+    assert "t: true class (rows) by answer (columns, numbered as rows):" in lines[-5]
     assert [line.split() for line in lines[-4:]] == [
-        ["class", "1", "2", "3"],
+        ["true", "class", "1", "2", "3"],
         ["1", "c0", "2", "1", "0"],
         ["2", "c1", "0", "1", "0"],
         ["3", "c2", "1", "0", "0"],

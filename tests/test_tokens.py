@@ -124,7 +124,7 @@ def test_tables_are_by_entity_and_of_confused_entities():
     assert not isinstance(by, str)
     assert not isinstance(confused, str)
     assert by.rows == (("LOC", "0.0000", "0.0000", "0.0000", "0", "1"), ("PER", "1.0000", "0.5000", "0.6667", "2", "1"))
-    assert confused.columns == ("", "entity", "1", "2", "none")
+    assert confused.columns == ("", "true entity", "1", "2", "none")
     assert confused.rows == (("1", "LOC", "0", "0", "0"), ("2", "PER", "1", "1", "0"), ("", "none", "0", "0", "0"))
     found = KIND.details(NER, said, true)
     assert (found["by_entity"][1]["f1"], found["confusion"]) == (2 / 3, [[0, 0, 0], [1, 1, 0], [0, 0, 0]])

@@ -96,7 +96,7 @@ def test_the_check_of_the_data_counts_entities_and_tags(folder: Path, said: Call
 def test_evaluate_shows_entities_and_their_confusion(folder: Path, said: Callable[..., str]):
     found = said("evaluate", folder / "run", "--task", "ner")
     assert "ner, by entity" in found
-    assert "ner, entities of each type (rows) by the answer for the same words (columns):" in found
+    assert "ner: true entity (rows) by answer (columns, numbered as rows):" in found
     assert "pos, by tag" in said("evaluate", folder / "run", "--task", "pos")
 
 

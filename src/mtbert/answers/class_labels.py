@@ -176,9 +176,9 @@ class ClassLabels(LabelKind[Labels]):
             numbers = tuple(str(i) for i in range(1, len(names) + 1))
             found.append(
                 Shown(
-                    ("", "class", *numbers),
+                    ("", "true class", *numbers),
                     tuple((i, name, *map(str, row)) for i, name, row in zip(numbers, names, counts, strict=True)),
-                    lead=f"{task.name}, examples of each class (rows) by the answer that they got (columns):",
+                    lead=f"{task.name}: true class (rows) by answer (columns, numbered as rows):",
                     names=1,
                 )
             )

@@ -221,12 +221,11 @@ class TagLabels(LabelKind[Ragged]):
         if len(names) <= MOST_CONFUSED:
             numbers = [*map(str, range(1, len(names) + 1)), NONE]
             rows = zip(numbers, [*names, NONE], confusion(task, decision, labels), strict=True)
-            lead = f"{task.name}, {'entities' if known.bio else 'words'} of each type (rows) by the answer for the same"
             found.append(
                 Shown(
-                    ("", what, *numbers),
+                    ("", f"true {what}", *numbers),
                     tuple((number if number != NONE else "", name, *map(str, row)) for number, name, row in rows),
-                    lead=f"{lead} words (columns):",
+                    lead=f"{task.name}: true {what} (rows) by answer (columns, numbered as rows):",
                     names=1,
                 )
             )

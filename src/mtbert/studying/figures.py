@@ -134,12 +134,12 @@ def confusion_matrices(results: Results, summary: Summary) -> Iterator[Chart]:
         for row, counts_KK in counts.items():
             shares_KK = counts_KK / np.maximum(counts_KK.sum(1, keepdims=True), 1)
             names = tuple(labels[k] for k in drawn)
-            panels.append(Matrix(row, names, shares_KK[np.ix_(drawn, drawn)], "label", "answer"))
+            panels.append(Matrix(row, names, shares_KK[np.ix_(drawn, drawn)], "true label", "answer"))
         left = f" Drawn are the {len(drawn)} of {len(labels)} labels with the most errors." * (len(drawn) < len(labels))
         yield Chart(
             f"confusion-{task}",
             f"Confusion matrix: {task}",
-            f"For each label of {task}, the shares of the answers in percent{over_seeds}.{left}",
+            f"A row is a true label of {task}. Its cells are the shares of the answers, in percent{over_seeds}.{left}",
             "errors",
             panels,
         )

@@ -244,7 +244,7 @@ def _matrix(panel: Matrix) -> Markup:
     )
     return Markup(
         '<div class="scroll" tabindex="0" role="group" aria-label="{title}"><table class="matrix plot{form}">'
-        "<caption>{row} ↓ &nbsp; {column} →</caption>"
+        "<caption>row: {row} &nbsp; column: {column}</caption>"
         "<thead><tr><td></td>{heads}</tr></thead><tbody>{rows}</tbody></table></div>"
     ).format(
         form=" dense" if len(labels) > NAMED_CLASSES else " upright" if max(map(len, labels)) <= SHORT_LABEL else "",
