@@ -35,6 +35,12 @@ def test_facts_about_a_review_are_no_tasks_and_are_named():
     assert found["helpful_votes"].startswith("or a task of type ")
 
 
+def test_counts_of_votes_and_the_confidence_of_annotators_are_no_tasks():
+    facts = [[0, 1, 2], [0, 1], [1, 0, 0], [0.5, 1, 0.75], [0.4, 0.9, 0.7, 1]]
+    header = "stars,useful,funny,cool,mood_confidence,upvote_ratio,text"
+    assert only_task(csv("toy.csv", header, STARS, *facts, FIRST))["columns"] == {"text": "text", "label": "stars"}
+
+
 def test_facts_about_a_comment_are_no_tasks_and_no_labels_of_a_set():
     header = "text,subreddit,created_utc,rater_id,example_very_unclear,anger,joy,fear"
     times = [f"{1546300800 + 977 * (i % 50)}.0" for i in range(ROWS)]
@@ -80,6 +86,7 @@ def test_labels_are_those_of_rows_with_a_text():
         guessed(name)
     name = csv("toy.csv", "text,label", some, ["a", "b", "c", "b", "a"])
     assert only_task(name)["type"] == "classification"
+    assert guessed(name)[0].unused == []
     name = csv("toy.csv", "text,label", some, ["a", "b", "c", "b", "c", "c"])  # a and b
     assert only_task(name)["type"] == "binary"
 
@@ -88,6 +95,13 @@ def test_marks_for_missing_scores_are_named():
     name = csv("toy.csv", "text,score", FIRST, [f"{i % 37}.5" if i % 9 else "n/a" for i in range(ROWS)])
     with pytest.raises(ValueError, match=r"'score': numbers, but for 'n/a' in 7 rows; leave such cells empty\. Add"):
         guessed(name)
+
+
+def test_columns_that_a_bar_separates_are_named():
+    with pytest.raises(
+        ValueError, match=r"line 1: a tab, a comma or a semicolon must separate columns, found 'text\|l"
+    ):
+        guessed(csv("toy.csv", "text|label", FIRST, ["a", "b"], sign="|"))
 
 
 def test_a_line_for_excel_above_the_names_is_named():

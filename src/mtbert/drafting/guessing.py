@@ -92,12 +92,12 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
             "of each class at least."
         )
     labels = _labels(found, questions, place)
+    left = [label for label in (*found.labels, *found.doubtful) if label not in labels]
     texts = _texts(found, labels, questions, place)
     labels = [label if group.dev else _in_full_rows(label, texts, place) for label in labels]
     name = _name(group.name or "rows", taken)
     taken |= {name} if len(labels) > 1 else set()
     tasks = [_task(label, texts, questions, place, group.name, taken) for label in labels]
-    left = [label for label in (*found.labels, *found.doubtful) if label not in labels]
     unused = [(column, f"or a task of type {label.types[0][0]}") for label in left for column in label.columns]
     read = {column.name for task in tasks for column in (*task.columns, *task.texts)}
     needed = {*read, *(column for task in tasks for column in _named(task.suits))}

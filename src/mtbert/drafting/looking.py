@@ -93,6 +93,11 @@ def look(place: GivenFile) -> SeenFile:
     columns = _columns(place)
     if columns[0].startswith("sep="):
         raise ValueError(f"{readable(place.name)}, line 1: {shown(columns[0])} is for Excel alone. Remove this line.")
+    if len(columns) == 1 and "|" in columns[0]:
+        raise ValueError(
+            f"{readable(place.name)}, line 1: a tab, a comma or a semicolon must separate columns, found "
+            f"{shown(columns[0])}. Replace each | by a tab."
+        )
     cells: list[list[object]] = [[] for _ in columns]
     rows = characters = 0
     with _opened(place, columns) as records:

@@ -46,7 +46,8 @@ _LABEL_WORDS = frozenset(
 _ROW_WORDS = frozenset(
     "lang language locale country region source split fold file filename genre domain subreddit author user username"
     " annotator rater worker year month date time timestamp utc created updated posted version url path verified vote"
-    " votes upvotes downvotes likes ups downs views retweets count counts price asin sku isbn unclear".split()
+    " votes upvote upvotes downvotes likes ups downs views retweet retweets count counts ratio confidence useful funny"
+    " cool price asin sku isbn unclear".split()
 )
 
 
