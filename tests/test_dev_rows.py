@@ -84,6 +84,23 @@ def test_no_seed_is_named_if_none_is_better_or_if_there_are_too_many_rows_to_try
     assert found.better_seed is None
 
 
+def test_a_seed_is_named_that_leaves_a_task_rows_in_train_and_in_dev(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    task = {"type": "regression", "inputs": "single", "table": "films"}
+    raw = {"data": {"root": str(tmp_path)}, "tables": {"films": {"train": "a.csv"}}, "tasks": {"near": task}}
+
+    def refusal(*labelled: str) -> str:
+        write(tmp_path, dict(zip("123", ([row] for row in labelled), strict=False)), other="")
+        with pytest.raises(dev_rows.NoDevRow) as error:
+            splits.split_table(validate_recipe(raw, "mine"), "films")
+        return str(error.value)
+
+    no_row = "a.csv: no row is left for dev of task near. Name a dev file"
+    assert refusal("26", "10", "11") == f"{no_row}, or set tables.films.dev_seed: 1."
+    assert refusal("1", "10", "11") == f"{no_row}, or set tables.films.dev_seed: 3."  # seeds 1 and 2 draw none either
+    monkeypatch.setattr(dev_rows, "SEEDS_TRIED", 1)
+    assert refusal("25", "26") == f"{no_row}."  # seed 1 draws both of them
+
+
 def test_a_dev_file_and_scores_have_no_such_warning(tmp_path: Path):
     write(tmp_path, {"1": MANY}, other="0")
     assert split(tmp_path, dev="a.csv").own_warnings["topic"] == ()

@@ -120,3 +120,11 @@ def test_the_recipe_has_a_seed_that_draws_each_class_evenly(mtbert: Mtbert):
         "    dev_seed: 1  # draws each class about evenly; 0, the default, does not\n" in Path("toy.yaml").read_text()
     )
     assert yaml.safe_load(Path("toy.yaml").read_text())["tasks"]["toy"]["dev_seed"] == 1
+
+
+def test_the_seed_leaves_each_task_rows_in_dev(mtbert: Mtbert):
+    mood = ["no" if i % 2 else "yes" for i in range(24)]
+    stars = [(1, 5)[i % 2] if i in (3, 5, 6, 7, 9, 11, 12, 15) else "" for i in range(24)]
+    done = mtbert("init", csv("toy.csv", "text,mood,stars", FIRST[:24], mood, stars), "--yes")
+    assert (done.code, "no row is left" in done.err) == (0, False)
+    assert "dev_seed: " in Path("toy.yaml").read_text()

@@ -210,9 +210,8 @@ def test_two_tasks_may_read_one_column_of_labels(table_folder: Path):
 def test_a_table_with_no_row_for_dev_of_a_task_says_so(table_folder: Path):
     rows = [f"k{i},t {i},b {i},{i if i < 2 else ''},{('no', 'yes')[i % 2]},1,0" for i in range(400)]
     (table_folder / "data/reviews.csv").write_text("\n".join(["key,title,body,stars,spam,film,pet", *rows]))
-    assert (
-        refusal(table_folder)
-        == "reviews.csv: no row is left for dev of task stars. Name a dev file, or try another dev_seed."
+    assert refusal(table_folder) == (
+        "reviews.csv: no row is left for dev of task stars. Name a dev file, or set tables.reviews.dev_seed: 1."
     )
 
 

@@ -20,6 +20,14 @@ UNEVEN = 2.5  # a class of which dev has so many times the fraction of dev lacks
 EXPECTED = 1.5  # a class of which dev should have so many rows must have one there
 
 
+class NoDevRow(ValueError):
+    """Raised if no row of a task was drawn as dev; ``better_seed`` is a ``dev_seed`` that draws one, or None."""
+
+    def __init__(self, why: str, better_seed: int | None) -> None:
+        super().__init__(why)
+        self.better_seed = better_seed
+
+
 @dataclass(frozen=True)
 class DevRows:
     """The train rows that become dev.
@@ -54,6 +62,7 @@ def draw_dev(
         examples: The examples of each task in the rows that satisfy ``where``.
 
     Raises:
+        NoDevRow: If no drawn row has a label of one of the tasks.
         ValueError: If the rows cannot be split.
     """
     rows, owner = _rows(settings, whole), _owner(settings)
@@ -68,13 +77,18 @@ def draw_dev(
     except ValueError as error:
         raise ValueError(f"{whole.name}: {error}") from None
     places = whole.places()[rows[dev]]
+    drawn_of = _drawn_of(whole.chosen, tasks, places)
+    if lacking := next((name for name, own in drawn_of.items() if not len(own)), None):
+        better = _better_seed(settings, whole, tasks, examples, None)
+        advice = "" if better is None else f", or set {owner}.dev_seed: {better}"
+        raise NoDevRow(f"{whole.name}: no row is left for dev of task {lacking}. Name a dev file{advice}.", better)
     if far_from(settings.dev_fraction, len(dev), len(rows)):
         line = (
             f"{whole.name}: dev has {len(dev):,} of {count(len(rows), 'row')} instead of {settings.dev_fraction:.0%}, "
             f"because rows that share a text stay together. {repair}"
         )
         return DevRows(places, (line,))
-    uneven = _uneven(settings.dev_fraction, whole.chosen, tasks, examples, places)
+    uneven = _uneven(settings.dev_fraction, tasks, examples, drawn_of)
     if not uneven:
         return DevRows(places, ())
     better = _better_seed(settings, whole, tasks, examples, sum(map(len, uneven.values())))
@@ -119,22 +133,26 @@ def _owner(settings: TaskRecipe) -> str:
     return f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
 
 
-def _uneven(
-    fraction: float, table: SourceTable, tasks: Mapping[str, Task], examples: Mapping[str, Examples], places: Rows
-) -> dict[str, list[str]]:
-    """Returns for each task the classes that are uneven if the rows at ``places`` become dev, each with its numbers.
-
-    Tasks without such classes are left out. ``table`` holds the rows of ``examples``.
-    """
+def _drawn_of(table: SourceTable, tasks: Mapping[str, Task], places: Rows) -> dict[str, Rows]:
+    """Returns for each task the indices of its examples in the rows at ``places``."""
     here = np.isin(table.places(), places)
+    return {name: np.flatnonzero(here[reads]) for name, reads in zip(tasks, table.reads, strict=True)}
+
+
+def _uneven(
+    fraction: float, tasks: Mapping[str, Task], examples: Mapping[str, Examples], drawn_of: Mapping[str, Rows]
+) -> dict[str, list[str]]:
+    """Returns for each task the classes that are uneven if the examples in ``drawn_of`` become dev, with their numbers.
+
+    Tasks without such classes are left out.
+    """
     found: dict[str, list[str]] = {}
-    for (name, task), reads in zip(tasks.items(), table.reads, strict=True):
+    for name, task in tasks.items():
         labels, kind = examples[name].labels, task.answer.labels
         of_all = kind.distribution(task, labels)
-        own = np.flatnonzero(here[reads])
-        if not of_all.classes or not len(own):
+        if not of_all.classes:
             continue
-        numbers = zip(of_all.counts, kind.distribution(task, labels[own]).counts, strict=True)
+        numbers = zip(of_all.counts, kind.distribution(task, labels[drawn_of[name]]).counts, strict=True)
         uneven = [
             f"{number:,} of {count(size, 'example')} of {shown(label)}"
             for (label, size), (_, number) in numbers
@@ -156,11 +174,16 @@ def _is_uneven(fraction: float, dev: int, size: int) -> bool:
 
 
 def _better_seed(
-    settings: TaskRecipe, whole: SourceTable, tasks: Mapping[str, Task], examples: Mapping[str, Examples], worse: int
+    settings: TaskRecipe,
+    whole: SourceTable,
+    tasks: Mapping[str, Task],
+    examples: Mapping[str, Examples],
+    worse: int | None,
 ) -> int | None:
     """Returns the ``dev_seed`` with the fewest uneven classes, of ``SEEDS_TRIED`` seeds after that of the recipe.
 
-    Returns None if all of them have at least ``worse`` such classes, or if the table has more than ``MOST_TRIED`` rows.
+    Seeds that leave a task without a row in train or dev do not count. Returns None if all others have at least
+    ``worse`` such classes, or if the table has more than ``MOST_TRIED`` rows.
     """
     rows, best = _rows(settings, whole), None
     if len(rows) > MOST_TRIED:
@@ -169,8 +192,11 @@ def _better_seed(
         dev = drawn(whole, rows, settings.dev_fraction, seed, settings.dev_split)
         if far_from(settings.dev_fraction, len(dev), len(rows)):
             continue
-        uneven = _uneven(settings.dev_fraction, whole.chosen, tasks, examples, whole.places()[rows[dev]])
-        if (number := sum(map(len, uneven.values()))) < worse:
+        drawn_of = _drawn_of(whole.chosen, tasks, whole.places()[rows[dev]])
+        if not all(0 < len(own) < len(examples[name]) for name, own in drawn_of.items()):
+            continue
+        number = sum(map(len, _uneven(settings.dev_fraction, tasks, examples, drawn_of).values()))
+        if worse is None or number < worse:
             best, worse = seed, number
         if not worse:
             break

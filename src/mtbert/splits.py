@@ -177,8 +177,7 @@ def _cut(
     for what, side in (("train", train), ("dev", dev)):
         for task, own in side.tasks.items():
             if not own.examples:
-                more = ", or try another dev_seed" if drawn else ""
-                raise ValueError(f"{tables[0].name}: no row is left for {what} of task {task}. Name a dev file{more}.")
+                raise ValueError(f"{tables[0].name}: no row is left for {what} of task {task}. Name a dev file.")
     for each in readers:
         weights = train.tasks[each.name].examples.weights
         if weights is not None and not weights.any():

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from mtbert import files
 from mtbert.data.cells import readable
+from mtbert.dev_rows import NoDevRow
 from mtbert.drafting.by_name import groups
 from mtbert.drafting.guessing import TableGuess, guess
 from mtbert.drafting.looking import given_files, look
@@ -75,7 +76,12 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
 
 def _better_seeds(recipe: Recipe) -> dict[str, int]:
     """Returns a ``dev_seed`` for each table of which the default one draws an uneven dev, if a better one was found."""
-    found = {name: split_table(recipe, name).better_seed for name in recipe.tasks_by_table()}
+    found = {}
+    for name in recipe.tasks_by_table():
+        try:
+            found[name] = split_table(recipe, name).better_seed
+        except NoDevRow as error:
+            found[name] = error.better_seed
     return {name: seed for name, seed in found.items() if seed is not None}
 
 
