@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import mtbert
 from mtbert import cli
 from mtbert.part_share import PartShare
+from mtbert.studying.commands import EndedStudy
 
 QUICK = {"train.epochs": 1, "train.rounds": 2}
 
@@ -215,13 +216,15 @@ def test_training_in_another_thread_catches_no_signals(folder: Path):
 
 def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: pytest.MonkeyPatch):
     seen: list[tuple[Any, ...]] = []
-    answer = {"a, seed 0": "broke"}
+    answer = EndedStudy({"a, seed 0": "broke"}, "b is better than a.")
     monkeypatch.setattr("mtbert.studying.commands.run_study", lambda *a, share: seen.append((*a, share)) or answer)
     found = mtbert.study("demo", folder / "out", workers=3, part="2/3")
     assert (found.path, found.report, found.failed) == (
         *(folder / "out", folder / "out/report.html"),
         {"a, seed 0": "broke"},
     )
+    assert repr(found) == f"b is better than a.\nfailed: a, seed 0: broke\nreport: {folder / 'out/report.html'}"
+    assert repr(mtbert.Studied(folder, {})) == f"no report yet: {folder}"
     assert seen[0][1:3] == (folder / "out", 3)
     assert seen[0][4] == PartShare(1, 3)
     assert seen[0][3].quiet

@@ -104,11 +104,12 @@ def test_what_is_no_path_is_refused():
         (lambda given: mtbert.train(RECIPE, out=given), "out"),
         (lambda given: mtbert.train(resume=given), "resume"),
         (mtbert.evaluate, "run"),
-        (mtbert.study, "study"),
         (mtbert.tune, "recipe"),
     ):
         with pytest.raises(TypeError, match=f"^{what}: must be a path or a name, found dict.$"):
             call({"a": 1})
+    with pytest.raises(TypeError, match=r"^study: must be a path or a name, found list\.$"):
+        mtbert.study(["demo"])  # type: ignore[arg-type]
 
 
 def test_a_study_and_a_tuning_need_one_worker_and_one_trial():

@@ -13,6 +13,8 @@ from toy_rows import data, recipe
 import mtbert
 from mtbert.messages import caller_console, worded_for_shell
 from mtbert.recipe.settings import validate_recipe
+from mtbert.splits import check_files
+from mtbert.studying.plan import load_study
 from mtbert.training.assemble import assemble, check_data
 from mtbert.training.start import start_run
 
@@ -158,3 +160,12 @@ def test_advice_names_calls_from_python(run, tmp_path: Path):
     )
     with pytest.raises(FileNotFoundError, match=rf"Start one with: mtbert\.train\(RECIPE, out='{tmp_path}'\)$"):
         mtbert.train(resume=tmp_path)
+
+
+def test_a_study_starts_from_the_recipe_of_a_run_that_keeps_its_rows(run):
+    start = str(run[0].path / "recipe.yaml")
+    smooth = {"recipe": start, "set": ["tasks.mood.losses=[{kind: ce, smoothing: 0.1}]"], "control": "plain"}
+    found = load_study({"rows": {"plain": start, "smooth": smooth}, "seeds": [0, 1, 2]})
+    check_files(found.rows["smooth"].recipe)  # they are there
+    assert found.rows["plain"].recipe.root() == run[0].path
+    assert [row.recipe.tasks["mood"].train.path for row in found.rows.values()] == ["data/mood-train.parquet"] * 2

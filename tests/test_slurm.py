@@ -17,6 +17,7 @@ from rich.console import Console
 from toy_study import tables
 
 from mtbert.studying import plan, slurm, worker
+from mtbert.studying.commands import EndedStudy
 from mtbert.studying.results import read_outline
 from mtbert.training.signals import Stopped
 
@@ -163,7 +164,7 @@ def test_a_machine_without_slurm_is_one_line(folder: Path, monkeypatch: pytest.M
 
 def test_a_job_whose_runs_failed_has_failed(folder: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(slurm, "load_study", lambda *_: None)
-    monkeypatch.setattr(slurm, "run_study", lambda *_, **__: {"plain, seed 1": "the loss is not finite"})
+    monkeypatch.setattr(slurm, "run_study", lambda *_, **__: EndedStudy({"plain, seed 1": "the loss is not finite"}))
     with pytest.raises(RuntimeError, match=r"^failed: plain, seed 1\. The log says why\.$"):
         slurm.StudyJob("six", (), str(folder), 1)()
 

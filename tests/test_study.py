@@ -97,7 +97,7 @@ def test_a_study_resumes_with_data_that_were_moved(ended: Path, tmp_path: Path):
     before = tables(out)
     shutil.rmtree(out / "cells/sum-1")
     moved = plan.load_study(str(ended / "study.yaml"), [f"data.root={tmp_path / 'elsewhere'}"])
-    assert commands.run_study(moved, out, 1, SILENT) == {}
+    assert commands.run_study(moved, out, 1, SILENT).failed == {}
     assert tables(out) == before
     assert {load_recipe(str(p)).data.root for p in out.rglob("recipe.yaml")} == {str(tmp_path / "elsewhere")}
 
@@ -106,7 +106,7 @@ def test_a_killed_worker_is_reported_as_killed(folder: Path, monkeypatch: pytest
     kill = [sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", lambda _, **options: real(kill, **options))
-    failed = commands.run_study(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT)
+    failed = commands.run_study(plan.load_study(str(folder / "study.yaml"), []), folder / "out", 4, SILENT).failed
     assert failed["sum, seed 0"] == "killed by signal 9: was there enough memory?"
 
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import toy_study
 from rich.console import Console
@@ -65,7 +66,8 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     parts = [record["scores"][name]["mean"] for name in ("sst", "quora", "sts")]
     assert record["scores"]["overall"]["mean"] == pytest.approx((parts[0] + parts[1] + (parts[2] + 1) / 2) / 3)
     table = (out / "tables/test.csv").read_text().splitlines()
-    assert table[1].startswith(f'pcgrad,2,"{parts[0]:.4f} ± ')
+    assert table[0].startswith("row,seeds,sst,sst sd,sst low,sst high,quora,")
+    assert table[1].startswith(f"pcgrad,2,{parts[0]:.4f},")
     assert "Scores on test" in (out / "report.html").read_text()
 
     before = (out / "test.json").read_bytes()
@@ -74,8 +76,8 @@ def test_a_row_is_scored_on_test_once_and_the_report_keeps_that(ended: Path, tmp
     assert "row pcgrad was scored on test before" in str(again.exception)
     printed = Console(file=io.StringIO(), width=300)
     commands.report_on(out, printed)
-    rows = (out / "tables/scores.csv").read_text().splitlines()[2:]
-    best = max(rows, key=lambda line: line[line.rindex(',"') :]).partition(",")[0]  # by the mean of overall
+    means = pd.read_csv(out / "tables/scores.csv", index_col="row")["overall"].drop("best constant")
+    best = means.idxmax()
     assert printed.file.getvalue().splitlines()[-2:] == [
         f"done: the report is {out}/report.html",
         f"next: mtbert.load('{out}/cells/{best}-0/run')(['some text'])",

@@ -1,12 +1,15 @@
 """The file of a study: its rows (the recipes that it compares), their controls and changes, and what is refused."""
 
+import copy
 import re
 from pathlib import Path
 
 import pytest
+import toy_run
 import toy_study
 from toy_study import STUDY
 
+from mtbert.recipe.files import load_recipe
 from mtbert.studying import plan
 
 folder = toy_study.folder
@@ -198,3 +201,33 @@ def test_rows_may_differ_in_what_they_train_on(folder: Path):
         "rows: {a: toy.yaml, b: {recipe: toy.yaml, set: [tasks.sts.train=other.csv, tasks.sts.inputs=separate]}}"
     )
     assert len(plan.load_study(str(folder / "study.yaml")).rows) == 2
+
+
+def test_a_study_may_be_a_dict_whose_recipes_are_dicts_or_files(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    raw = toy_run.raw_recipe(folder)
+    changed = {"recipe": raw, "set": ("train.lr=0.5",), "control": "plain"}
+    rows = {"plain": raw, "changed": changed, "file": folder / "toy.yaml"}
+    before = copy.deepcopy(rows)
+    found = plan.load_study({"rows": rows, "seeds": (0, 7)}, ["train.epochs=3"])
+    assert rows == before
+    assert found.seeds == (0, 7)
+    recipes = {name: row.recipe for name, row in found.rows.items()}
+    assert recipes["plain"] == recipes["file"] == load_recipe("toy.yaml", ["train.epochs=3"])
+    assert (recipes["changed"].train.lr, recipes["changed"].train.epochs) == (0.5, 3)
+    assert (found.rows["changed"].control, found.rows["plain"].control) == ("plain", None)
+    assert plan.study_folder({"rows": rows}) == Path("studies/study")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"rows": {"a": {"tasks": {}}}}, "study given as a dict, rows.a: recipe given as a dict, tasks"),
+        ({"rows": {"a": "demo"}, "seed": [1]}, "study given as a dict, unknown key 'seed'"),
+        ({"rows": {"a": {"recipe": "gone"}}}, "study given as a dict, rows.a: recipe gone: no such file"),
+        ({"rows": [1]}, "study given as a dict, rows: "),
+    ],
+)
+def test_a_mistake_in_a_study_that_is_a_dict_names_its_place(given: dict[str, object], said: str):
+    with pytest.raises((ValueError, FileNotFoundError), match=f"^{re.escape(said)}"):
+        plan.load_study(given)

@@ -172,7 +172,7 @@ def test_shares_have_each_run_once_and_whoever_is_last_writes_the_report(study: 
 
 
 def test_a_share_without_runs_trains_nothing(study: Plan, tmp_path: Path):
-    assert commands.run_study(study, tmp_path / "out", 1, SILENT, share=share_of("8/9")) == {}
+    assert commands.run_study(study, tmp_path / "out", 1, SILENT, share=share_of("8/9")).failed == {}
     assert trained(tmp_path / "out") == {}
 
 
@@ -221,12 +221,12 @@ def test_a_failure_of_one_machine_is_tried_on_others_and_one_of_the_numbers_is_n
     monkeypatch.setenv("FAILS", "")
     run_place(out, "b", 0).failed.write_text('{"why": "FloatingPointError: step 2"}')
     threading.Timer(0.5, hold.unlink).start()
-    failed = commands.run_study(study, out, 1, SILENT)
+    failed = commands.run_study(study, out, 1, SILENT).failed
     assert failed == {"b, seed 0": "FloatingPointError: step 2"}
     assert first.said() == "done"
     assert {run: len(by) for run, by in trained(out).items() if len(by) > 1} == {"a-0": 2}
     assert len(reports(out)) == 1
-    assert commands.run_study(study, out, 1, SILENT) == {}  # a later call tries again
+    assert commands.run_study(study, out, 1, SILENT).failed == {}  # a later call tries again
     assert {run: len(by) for run, by in trained(out).items() if len(by) > 1} == {"a-0": 2, "b-0": 2}
 
 

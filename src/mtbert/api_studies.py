@@ -6,6 +6,7 @@ Packages that only studies need, such as matplotlib, are imported when a study s
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from mtbert import files
 from mtbert.messages import caller_console
@@ -14,17 +15,20 @@ from mtbert.recipe.files import shipped_recipes
 from mtbert.recipe.given import Changes, folder_name, overrides_of, path_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Studied:
-    """The result of :func:`study`.
+    """The result of :func:`study`. Printed, it is the answer of the study and the path of its report.
 
     Attributes:
         path: The folder of the study.
         failed: A dict from the name of each failed run to the reason for its failure.
+        answer: What the study found, as in the first lines of its report. An empty text if the report was not written,
+            because runs are left.
     """
 
     path: Path
     failed: Mapping[str, str]
+    answer: str = ""
 
     @property
     def report(self) -> Path:
@@ -36,9 +40,14 @@ class Studied:
 
         return self.path / REPORT_FILE
 
+    def __repr__(self) -> str:
+        failed = [f"failed: {name}: {why}" for name, why in self.failed.items()]
+        where = f"report: {self.report}" if self.answer else f"no report yet: {self.path}"
+        return "\n".join([*([self.answer] if self.answer else []), *failed, where])
+
 
 def study(
-    study: str | Path,
+    study: str | Path | Mapping[str, Any],
     out: str | Path | None = None,
     *,
     changes: Changes = (),
@@ -52,8 +61,9 @@ def study(
     that share the disk, may call it to share the runs. The last of them writes the report.
 
     Args:
-        study: A study file, or the name of a shipped study.
-        out: The folder of the study. The default is ``studies/NAME``.
+        study: A study file, the name of a shipped study, or the content of a study file as a dict. In a dict, a recipe
+            may also be a dict or a :class:`~mtbert.Recipe`, as in :func:`train`.
+        out: The folder of the study. The default is ``studies/NAME``, or ``studies/study`` for a dict.
         changes: Settings to change in all recipes, in the form that :func:`train` takes.
         workers: The largest number of runs at the same time, each in its own process. If memory is short, there are
             fewer.
@@ -74,11 +84,12 @@ def study(
 
     if workers < 1:
         raise ValueError(f"study: workers must be at least 1, found {workers}.")
-    name = str(path_of("study", study))
+    name = study if isinstance(study, Mapping) else str(path_of("study", study))
     path = files.check_out(plan.study_folder(name) if out is None else path_of("out", out))
     share = share_of(part)
     found = plan.load_study(name, overrides_of(changes))
-    return Studied(path, commands.run_study(found, path, workers, caller_console(progress), share=share))
+    ended = commands.run_study(found, path, workers, caller_console(progress), share=share)
+    return Studied(path, ended.failed, ended.answer)
 
 
 def tune(

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
@@ -25,6 +26,19 @@ from mtbert.training.assemble import check_encoder
 from mtbert.use.trained import ask_line
 
 
+@dataclass(frozen=True)
+class EndedStudy:
+    """How a command carried out a study.
+
+    Attributes:
+        failed: A dict from the name of each failed run to the reason for its failure.
+        answer: The first sentences of the report; an empty text if this command did not write the report.
+    """
+
+    failed: Mapping[str, str]
+    answer: str = ""
+
+
 def run_study(
     plan: Plan,
     out: Path,
@@ -33,7 +47,7 @@ def run_study(
     *,
     share: PartShare | None = None,
     wait: bool = True,
-) -> dict[str, str]:
+) -> EndedStudy:
     """Carries out a study: starts or resumes every run that has not ended, and writes the report.
 
     Any number of commands, on any number of machines that share the disk, may carry out a study together. Each run is
@@ -50,9 +64,6 @@ def run_study(
         share: The runs that this command trains, by their places in the plan; None means all.
         wait: Whether to wait at the end for runs that other commands train.
 
-    Returns:
-        A dict from the name of each failed run to the reason for its failure.
-
     Raises:
         FileNotFoundError: If an encoder or a data file is missing.
         ValueError: If an encoder cannot be used, if the folder holds something that is not a study, if a run in it was
@@ -68,6 +79,7 @@ def run_study(
         failed = {name: why for name, why in failed.items() if not places[name].ended.exists()}
         for name, why in failed.items():
             console.print(f"failed: {name}: {why}", soft_wrap=True)
+        answer = ""
         with locks.alone(out, "study", wait=True):
             last = here.only()
             states = {place.folder.name: place.state for name, place in places.items() if name not in failed}
@@ -75,14 +87,14 @@ def run_study(
             if last and not left:
                 found = results.read_study(out)
                 if found.runs:
-                    _write(found, out, console)
+                    answer = _write(found, out, console)
     if left:
         console.print(
             f"{len(left)} of {count(len(places), 'run')} left: {few(left, 5)}. To see all, give --list.", soft_wrap=True
         )
     elif not last:
         console.print(f"all runs have ended; another command writes {out / report.REPORT_FILE}", soft_wrap=True)
-    return failed
+    return EndedStudy(failed, answer)
 
 
 def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores: int) -> None:
@@ -245,8 +257,8 @@ def report_at_end(run: Path, console: Console) -> Path | None:
         return None
 
 
-def _write(found: Results, out: Path, console: Console) -> None:
-    """Writes report, tables and figures into ``out``. Prints the warnings, the tables and the conclusion."""
+def _write(found: Results, out: Path, console: Console) -> str:
+    """Writes report, tables and figures into ``out``. Prints warnings and tables. Prints and returns the conclusion."""
     for warning in [*found.warnings, *report.undefined_metrics(found)]:
         warn(console, warning)
     with followed(console), progress_of("writing the report"):
@@ -260,6 +272,7 @@ def _write(found: Results, out: Path, console: Console) -> None:
     asked = None if best is None else ask_line(best.folder, best.recipe)
     following = asked if found.stopped is None else found.stopped.again
     tell_end(console, f"the report is {page}", *([] if following is None else [following]))
+    return made.conclusion.headline
 
 
 def _best_run(made: report.Report) -> EndedRun | None:

@@ -5,7 +5,7 @@ A row has a name, and may name another row as its control. The study then compar
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -14,7 +14,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from mtbert.messages import clean, few, near, shown
-from mtbert.recipe.files import load_recipe
+from mtbert.recipe.files import given_recipe, load_recipe
+from mtbert.recipe.given import plain
+from mtbert.recipe.given_data import RecipeLike
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.settings import explain, tuples
@@ -22,6 +24,7 @@ from mtbert.studying.settings import OVERALL, ROW_NAME, Printed, StudySettings
 from mtbert.yaml_files import YamlFiles, merge
 
 STUDIES = YamlFiles("study", key="rows", folder="studies")
+GIVEN = "given as a dict"  # the name, in messages, of a study or a recipe without a file
 
 
 @dataclass(frozen=True)
@@ -67,16 +70,20 @@ def shipped_studies() -> list[str]:
     return STUDIES.shipped()
 
 
-def study_folder(study: str) -> Path:
-    """Returns the default folder of a study: ``studies/NAME``. ``study`` is a file or the name of a shipped study."""
+def study_folder(study: str | Mapping[str, Any]) -> Path:
+    """Returns the default folder of a study: ``studies/NAME``, or ``studies/study`` for a study that is a dict."""
+    if isinstance(study, Mapping):
+        return Path("studies/study")
     return Path("studies") / (study if study in shipped_studies() else Path(study).stem)
 
 
-def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
-    """Returns the plan of a study, read from its file.
+def load_study(name: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
+    """Returns the plan of a study.
 
     Args:
-        name: The name of a study that comes with the package, or the path of a study's file.
+        name: The name of a study that comes with the package, the path of a study's file, or the content of such a file
+            as a dict. In a dict, a recipe may also be a dict or a ``Recipe``, and relative paths start from the working
+            directory.
         overrides: Changes to every recipe of the study, as ``a.b=c``. They are applied after the changes that the
             study's file makes.
 
@@ -85,18 +92,45 @@ def load_study(name: str, overrides: Sequence[str] = ()) -> Plan:
             that come with the package.
         ValueError: If the file has a mistake; the message names the file, key and value, and says what to do.
     """
-    chain = STUDIES.read(name, Path())
-    raw: dict[str, Any] = {}
-    for file in reversed(chain):
-        raw = merge(raw, file.raw)
+    recipes: dict[str, RecipeLike] = {}
+    if isinstance(name, Mapping):
+        folder, called = Path(), GIVEN
+        raw, recipes = _without_recipes(name)
+    else:
+        chain = STUDIES.read(name, Path())
+        folder, called, raw = chain[0].path.parent, clean(name), {}
+        for file in reversed(chain):
+            raw = merge(raw, file.raw)
     try:
         study = StudySettings.model_validate(tuples(raw))
     except ValidationError as error:
-        raise ValueError("\n".join(f"study {clean(name)}, {line}" for line in explain(error, raw))) from None
-    return make_plan(study, clean(name), chain[0].path.parent, overrides)
+        raise ValueError("\n".join(f"study {called}, {line}" for line in explain(error, raw))) from None
+    return make_plan(study, called, folder, overrides, recipes)
 
 
-def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence[str] = ()) -> Plan:
+def _without_recipes(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, RecipeLike]]:
+    """Returns a pair: the content of a study that is a dict, and those of its recipes that are no names, by their rows.
+
+    In the content, such a recipe is replaced by the text ``GIVEN``.
+    """
+    content, recipes = dict(given), dict[str, RecipeLike]()
+    if isinstance(content.get("rows"), Mapping):
+        content["rows"] = {}
+        for base, row in given["rows"].items():
+            long = dict(row) if isinstance(row, Mapping) and "recipe" in row else {"recipe": row}
+            if isinstance(long["recipe"], Mapping | Recipe):
+                recipes[base], long["recipe"] = long["recipe"], GIVEN
+            content["rows"][base] = long
+    return plain(content, f"study {GIVEN}"), recipes
+
+
+def make_plan(
+    study: StudySettings,
+    name: str,
+    folder: Path,
+    overrides: Sequence[str] = (),
+    recipes: Mapping[str, RecipeLike] | None = None,
+) -> Plan:
     """Returns the plan of a study, made from its settings.
 
     Args:
@@ -104,6 +138,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
         overrides: Changes to every recipe of the study, as ``a.b=c``. These changes are applied last.
+        recipes: Recipes that were not given by name, by the names of their rows.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
@@ -116,6 +151,12 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
         labels = {key: key for key in study.grid}
     ends = ["".join(f",{labels[key]}={value}" for key, value in point.items()) for point in points]
     rows: dict[str, PlannedRow] = {}
+
+    def read(base: str, changes: Sequence[str]) -> Recipe:
+        if recipes is not None and base in recipes:
+            return given_recipe(recipes[base], changes, {})
+        return load_recipe(study.rows[base].recipe, changes, folder)
+
     for base, row in study.rows.items():
         for point, end in zip(points, ends, strict=True):
             if not re.fullmatch(ROW_NAME, base + end):
@@ -132,7 +173,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
             if any(change.partition("=")[0].strip() == "train.seed" for change in changes):
                 raise ValueError(f"study {name}, rows.{base}: train.seed is set by the study's seeds. Change seeds.")
             try:
-                settings = load_recipe(row.recipe, changes, folder)
+                settings = read(base, changes)
             except (ValueError, FileNotFoundError) as error:
                 raise type(error)(f"study {name}, rows.{base}: {error}") from None
             control = _control(study, name, base, settings.control)
@@ -143,7 +184,7 @@ def make_plan(study: StudySettings, name: str, folder: Path, overrides: Sequence
     _check_same_dev(rows, name)
     if study.printed is None:
         return Plan(rows, study.seeds, reference)
-    _check_printed(study, study.printed, name, folder)
+    _check_printed(study, study.printed, name, read)
     by_row = {
         part: {base + end: scores for base, scores in printed.items() for end in ends}
         for part, printed in (("dev", study.printed.dev), ("test", study.printed.test))
@@ -200,11 +241,13 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
     return found
 
 
-def _check_printed(study: StudySettings, printed: Printed, name: str, folder: Path) -> None:
+def _check_printed(
+    study: StudySettings, printed: Printed, name: str, read: Callable[[str, Sequence[str]], Recipe]
+) -> None:
     """Raises ValueError if the scores of another source name a recipe, task or metric that the study lacks."""
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
-        tasks[base] = load_recipe(row.recipe, [*study.set, *row.set], folder).tasks
+        tasks[base] = read(base, [*study.set, *row.set]).tasks
     for part, by_row in (("dev", printed.dev), ("test", printed.test)):
         for base, scores in by_row.items():
             if base not in tasks:

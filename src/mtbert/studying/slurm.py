@@ -46,7 +46,7 @@ class StudyJob:
         """Trains runs. submitit calls this in the job."""
         plan = load_study(self.study, self.changes)
         try:
-            failed = run_study(plan, Path(self.out), self.workers, plain_console(), wait=False)
+            failed = run_study(plan, Path(self.out), self.workers, plain_console(), wait=False).failed
         except Stopped:  # Slurm sends SIGTERM first, and does not queue a job again that ends by itself
             time.sleep(GRACE)
             raise

@@ -10,7 +10,7 @@ from mtbert.studying.results import Results
 from mtbert.studying.settings import OVERALL, Printed
 from mtbert.studying.statistics import Estimate
 from mtbert.studying.summary import Against, Comparison, Summary
-from mtbert.studying.text_table import EMPTY, TextTable, if_seeds
+from mtbert.studying.text_table import EMPTY, NumberCell, TextTable, counted, if_seeds
 
 SMALLEST = "smallest findable"
 MOST_OF_LABELS = 100  # characters of the list of a task's labels
@@ -42,8 +42,9 @@ def data_table(results: Results) -> TextTable:
     rows = []
     for name, dev in results.dev.items():
         labels = textwrap.shorten(dev.task.answer.labels.summary(dev.task), MOST_OF_LABELS, placeholder=" …")
-        held_out = [f"{dev.held_out:,}"] if some else []
-        rows.append((name, dev.task.type, dev.metric, labels, f"{dev.train:,}", *held_out, f"{len(dev.examples):,}"))
+        held_out = [counted(dev.held_out)] if some else []
+        sizes = counted(dev.train), *held_out, counted(len(dev.examples))
+        rows.append((name, dev.task.type, dev.metric, labels, *sizes))
     heads = ("task", "type", "metric", "labels", "train", *(["held out"] if some else []), "dev")
     notes = ["held out: rows of train on which thresholds and calibration are fitted; no run trains on them."] * some
     without = [name for name in results.dev if _lacks_probabilities(results, name)]
@@ -77,7 +78,10 @@ def dev_score_table(results: Results, summary: Summary) -> TextTable:
         for column in columns:
             score = _estimated(scored.scores.get(column))
             collapsed = scored.collapsed.get(column, 0)
-            cells.append(score + (f" collapsed {collapsed}/{len(results.runs[name])}" if collapsed else ""))
+            if collapsed:
+                words = f"{score} collapsed {collapsed}/{len(results.runs[name])}"
+                score = NumberCell(words, {**score.numbers, "collapsed": str(collapsed)})
+            cells.append(score)
         rows.append((name, str(len(results.runs[name])), *cells))
     collapses = any(number for scored in summary.rows.values() for number in scored.collapsed.values())
     explained = " collapsed 1/3: in 1 of 3 runs, nearly all answers are the same." if collapses else ""
@@ -144,7 +148,9 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
 
 
 def _least(difference: float | None) -> str:
-    return EMPTY if difference is None else "none" if math.isinf(difference) else f"{difference:.4f}"
+    if difference is not None and math.isinf(difference):
+        return NumberCell("none", {"": "inf"})
+    return EMPTY if difference is None else f"{difference:.4f}"
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:
@@ -159,7 +165,7 @@ def _printed(results: Results, summary: Summary) -> list[TextTable]:
 def printed_sizes(results: Results, printed: Printed) -> TextTable:
     """Returns a table of the sizes of this study's data sets, and of the sizes that a publication gives for them."""
     rows = [
-        (name, f"{its.train:,}", f"{dev.train:,}", f"{its.dev:,}", f"{len(dev.examples):,}", f"{its.test:,}")
+        (name, *map(counted, (its.train, dev.train, its.dev, len(dev.examples), its.test)))
         for name, dev in results.dev.items()
         if (its := printed.sizes.get(name)) is not None
     ]
@@ -235,22 +241,30 @@ def _number(value: float | None) -> str:
     return EMPTY if value is None else f"{value:.4f}"
 
 
-def _estimated(estimate: Estimate | None) -> str:
+def _estimated(estimate: Estimate | None) -> NumberCell:
     if estimate is None:
-        return EMPTY
+        return NumberCell(EMPTY, {})
     return _score(estimate.mean, estimate.sd if estimate.seeds > 1 else None, estimate.interval)
 
 
-def _score(mean: float, sd: float | None, interval: tuple[float, float] | None) -> str:
-    return f"{mean:.4f}{'' if sd is None else f' ± {sd:.4f}'} {interval_text(interval, '{:.4f}'.format)}"
+def _score(mean: float, sd: float | None, interval: tuple[float, float] | None) -> NumberCell:
+    spread = {} if sd is None else {"sd": f"{sd:.4f}"}
+    text = f"{mean:.4f}{'' if sd is None else f' ± {sd:.4f}'} {interval_text(interval, '{:.4f}'.format)}"
+    return NumberCell(text, {"": f"{mean:.4f}", **spread, **_ends(interval)})
+
+
+def _ends(interval: tuple[float, float] | None) -> dict[str, str]:
+    return {} if interval is None else {"low": f"{interval[0]:.4f}", "high": f"{interval[1]:.4f}"}
 
 
 def _difference(comparison: Comparison | None) -> str:
     if comparison is None:
         return EMPTY
     star = "" if comparison.verdict == "unclear" else "*"
-    ends = interval_text(comparison.difference.interval, "{:+.4f}".format)
-    return f"{comparison.difference.mean:+.4f} {ends} p {p_value(comparison.corrected)}{star}"
+    mean, interval = comparison.difference.mean, comparison.difference.interval
+    ends = interval_text(interval, "{:+.4f}".format)
+    text = f"{mean:+.4f} {ends} p {p_value(comparison.corrected)}{star}"
+    return NumberCell(text, {"": f"{mean:.4f}", **_ends(interval), "p": f"{comparison.corrected:.4g}"})
 
 
 def p_value(p: float) -> str:

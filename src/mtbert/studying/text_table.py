@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import pandas as pd
 from rich import table
@@ -10,9 +11,31 @@ from rich import table
 EMPTY = ""  # a cell without a value
 
 
+class NumberCell(str):
+    """The text of a cell that shows numbers. A CSV file has each of the numbers in a column of its own.
+
+    Attributes:
+        numbers: The numbers as texts, by the ends of their columns' names: ``""`` for the cell's main number, or
+            ``"sd"``.
+    """
+
+    numbers: Mapping[str, str]
+
+    def __new__(cls, text: str, numbers: Mapping[str, str]) -> Self:
+        """Returns a cell that shows ``text``."""
+        made = super().__new__(cls, text)
+        made.numbers = numbers
+        return made
+
+
+def counted(number: int) -> NumberCell:
+    """Returns a cell with a whole number, such as ``1,200``; a CSV file has ``1200``."""
+    return NumberCell(f"{number:,}", {"": str(number)})
+
+
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are text. The text of a cell is the same wherever the table is shown."""
+    """A table whose cells are text. The text of a cell is the same on a terminal, in Markdown and in LaTeX."""
 
     name: str  # the name of its files
     title: str
@@ -40,11 +63,21 @@ class TextTable:
         caption = " ".join((f"{self.title}.", *self.notes))
         written = {
             "md": f"**{self.title}**\n\n{markdown}\n{notes}",
-            "csv": frame.to_csv(index=False, lineterminator="\n"),
+            "csv": self._split().to_csv(index=False, lineterminator="\n"),
             "tex": latex.to_latex(hrules=True, caption=_latex(caption), label=f"tab:{self.name}"),
         }
         for ending, text in written.items():
             (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
+
+    def _split(self) -> pd.DataFrame:
+        """Returns the table with a column for each number that cells of a column show."""
+        frame: dict[str, list[str]] = {}
+        for i, column in enumerate(self.columns):
+            cells = [row[i] for row in self.rows]
+            split = [cell.numbers if isinstance(cell, NumberCell) else {"": cell} for cell in cells]
+            for end in dict.fromkeys(end for numbers in split for end in numbers):
+                frame[f"{column} {end}".strip()] = [numbers.get(end, EMPTY) for numbers in split]
+        return pd.DataFrame(frame, dtype=str)
 
 
 def if_seeds(by_row: Mapping[str, Sized], words: str, otherwise: str = "") -> str:
