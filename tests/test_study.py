@@ -1,16 +1,19 @@
 """Running a study: what is run and compared, and that a kill changes nothing."""
 
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import toy_study
+from children import Child
 from rich.console import Console
 from toy_study import STUDY, tables
 from typer.testing import CliRunner
@@ -134,32 +137,42 @@ def test_one_failed_run_does_not_stop_the_others(ended: Path, tmp_path: Path):
     assert set(summarise(found).comparisons["control"]) == {"pcgrad"}
 
 
-def command(folder: Path, out: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "mtbert", "study", str(folder / "study.yaml"), "--out", str(out)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
+def command(folder: Path, out: Path, log: Path) -> Child:
+    """Starts a command that carries out the study in ``folder``, with real workers; ``log`` gets what it prints."""
+    study = plan.load_study(str(folder / "study.yaml"))
+    with log.open("w", buffering=1) as file:
+        return Child(partial(commands.run_study, study, out, 1, Console(file=file, width=200)))
+
+
+def wait_for_steps(file: Path, process: Child) -> None:
+    """Waits until the log of a run has its first step."""
+    end = time.monotonic() + 120
+    while not (file.exists() and file.stat().st_size):
+        assert not process.ended
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 @pytest.mark.usefixtures("undrawn")
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: Path, tmp_path: Path, how: int):
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        (signal.SIGKILL, "killed"),
+        (signal.SIGTERM, "Stopped: stopped with 1 of 4 runs to go. Go on with the same command."),
+    ],
+)
+def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(
+    ended: Path, tmp_path: Path, how: int, said: str
+):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
     for made in ("tables", "figures", "cells/pcgrad-1"):
         shutil.rmtree(out / made)
-    process = command(ended, out)
-    metrics = out / "cells/pcgrad-1/run/metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < until:
-        assert process.poll() is None, process.stdout and process.stdout.read()
-        time.sleep(0.01)
-    process.send_signal(how)
-    said, _ = process.communicate(timeout=60)
-    if how == signal.SIGTERM:
-        assert process.returncode == 130
-        assert b"Go on with the same command" in said
+    process = command(ended, out, tmp_path / "log")
+    wait_for_steps(out / "cells/pcgrad-1/run/metrics.jsonl", process)
+    assert process.process.pid is not None
+    os.kill(process.process.pid, how)
+    assert process.said() == said
     assert not (out / "tables").exists()
     commands.run_study(plan.load_study(str(ended / "study.yaml")), out, 1, SILENT)
     assert tables(out) == tables(ended / "out")
@@ -167,19 +180,14 @@ def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(ended: P
 
 def test_no_worker_outlives_a_killed_study(folder: Path):
     (folder / "study.yaml").write_text(STUDY + "set: [train.epochs=5000]\n")
-    process = command(folder, folder / "out")
-    log = folder / "out/cells/sum-0/run/metrics.jsonl"
-    until = time.monotonic() + 120
-    while not (log.exists() and log.stat().st_size) and time.monotonic() < until:
-        time.sleep(0.05)
-    process.kill()
-    process.wait()
-    assert process.stdout is not None
+    process = command(folder, folder / "out", folder / "log")
+    wait_for_steps(folder / "out/cells/sum-0/run/metrics.jsonl", process)
+    process.process.kill()
+    assert process.said() == "killed"
     until = time.monotonic() + 60
     while "stopped at step" not in (folder / "out/cells/sum-0/log.txt").read_text() and time.monotonic() < until:
         time.sleep(0.05)
     assert "stopped at step" in (folder / "out/cells/sum-0/log.txt").read_text()
-    process.stdout.close()
 
 
 def test_a_second_worker_waits_for_memory(monkeypatch: pytest.MonkeyPatch):

@@ -30,6 +30,7 @@ from mtbert.studying.runs import run_place
 
 SILENT = Console(quiet=True)
 ended = toy_study.ended
+undrawn = toy_study.undrawn
 IMITATION = """
 import os, pathlib, sys, time
 folder = pathlib.Path(sys.argv[-1])
@@ -275,25 +276,26 @@ def test_the_list_says_the_state_of_each_run_and_writes_nothing(study: Plan, tmp
         commands.list_runs(study, tmp_path / "other")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_command_killed_at_work_and_another_give_the_tables_of_one_command_bitwise(ended: Path, tmp_path: Path):
     out = tmp_path / "out"
     shutil.copytree(ended / "out", out)
     for made in ("tables", "figures", "report.html", "cells/pcgrad-0", "cells/pcgrad-1"):
         shutil.rmtree(out / made) if (out / made).is_dir() else (out / made).unlink()
 
-    def start() -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-m", "mtbert", "study", str(ended / "study.yaml"), "--out", str(out)]
-        return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    study = plan.load_study(str(ended / "study.yaml"))
+    log = tmp_path / "log"
 
-    first, second = start(), start()
-    try:
-        metrics = [out / f"cells/pcgrad-{seed}/run/metrics.jsonl" for seed in (0, 1)]
-        until(lambda: any(file.exists() and file.stat().st_size for file in metrics))
-        first.kill()
-        first.communicate()
-        said, _ = second.communicate(timeout=120)
-    finally:
-        second.kill()
-    assert second.returncode == 0, said
+    def start(console: Console) -> Child:
+        return Child(partial(commands.run_study, study, out, 1, console))
+
+    first = start(SILENT)
+    with log.open("w", buffering=1) as file:
+        second = start(Console(file=file, width=200))
+    metrics = [out / f"cells/pcgrad-{seed}/run/metrics.jsonl" for seed in (0, 1)]
+    until(lambda: any(file.exists() and file.stat().st_size for file in metrics))
+    first.process.kill()
+    assert first.said() == "killed"
+    assert second.said() == "done"
     assert tables(out) == tables(ended / "out")
-    assert re.search(rb"pcgrad, seed \d: (starts|goes on)", said)
+    assert re.search(r"pcgrad, seed \d: (starts|goes on)", log.read_text())
