@@ -51,15 +51,22 @@ def tables(out: Path) -> dict[str, bytes]:
 
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study, which tests must only read."""
+    """A finished study without figures, which tests must only read."""
     folder = tmp_path_factory.mktemp("ended")
     toy_run.set_up(folder)
     (folder / "study.yaml").write_text(STUDY)
-    run_here(plan.load_study(str(folder / "study.yaml")), folder / "out")
+    with pytest.MonkeyPatch.context() as patch:
+        leave_figures_out(patch)
+        run_here(plan.load_study(str(folder / "study.yaml")), folder / "out")
     return folder
 
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes reports without figures."""
+    leave_figures_out(monkeypatch)
+
+
+def leave_figures_out(patch: pytest.MonkeyPatch) -> None:
     """Makes reports without figures, which take longer than everything else in them."""
-    monkeypatch.setattr(report, "study_charts", lambda results, summary, errors: [])
+    patch.setattr(report, "study_charts", lambda results, summary, errors: [])
