@@ -155,7 +155,7 @@ def at(value: Any, path: tuple[Any, ...]) -> Any:
     ),
 )
 def test_any_change_on_the_command_line_is_read_or_refused(base: str, changes: list[str]):
-    is_recipe_or_one_clear_error(lambda: load_recipe(base, changes), f"recipe {base}, ", "--set ", "recipe ")
+    is_recipe_or_one_clear_error(lambda: load_recipe(base, changes), f"recipe {base}, ", "changes=[", "recipe ")
 
 
 @EXAMPLES
