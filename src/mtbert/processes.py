@@ -83,11 +83,11 @@ class Processes:
         return flag
 
     def from_first(self, value: _Value) -> _Value:
-        """Returns the value that the first process gives."""
+        """Sends the value of the first process to all others, and returns it in every process."""
         return value
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the tensors that the first process gives."""
+        """Sends the tensors of the first process to all others, and returns them in every process."""
         return dict(tensors)
 
     def trade(self, partner: int, value: _Value) -> _Value:

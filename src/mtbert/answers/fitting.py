@@ -157,10 +157,10 @@ def fit_numbers(
     labels: Labels,
     weights_B: Labels | None = None,
 ) -> dict[FittedName, Labels]:
-    """Fits a threshold and the numbers of a calibration on held-out rows, and returns them as a dict.
+    """Fits numbers to held-out rows, and returns them as a dict: a threshold, or the parameters of a calibration.
 
-    ``names`` says which numbers to fit. ``prediction``, ``labels`` and ``weights_B`` are those of the held-out rows;
-    without weights, all rows count the same. On fewer than ``FEWEST_ROWS`` rows, the calibration changes no prediction.
+    ``names`` lists the numbers to fit. ``prediction``, ``labels`` and ``weights_B`` belong to the held-out rows.
+    Without weights, all rows count the same. On fewer than ``FEWEST_ROWS`` rows, the calibration changes no prediction.
     """
     import torch
 

@@ -19,8 +19,8 @@ COMMONEST = 10  # pairs of labels that are shown
 def _counted(decision_BK: Array, labels_BK: Labels) -> tuple[Labels, Labels, Labels]:
     """Returns three arrays of zeros and ones, ``[B, K]``: ``right``, ``said`` and ``given``.
 
-    ``said`` is 1 for each label in the answer, ``given`` for each true label, and ``right`` for each true label in the
-    answer. If it is unknown whether a label is true, all three arrays are 0 for this label.
+    ``said`` is 1 where the label is in the answer. ``given`` is 1 where the label is true. ``right`` is 1 where both
+    hold. Where it is unknown whether a label is true, all three arrays are 0.
     """
     given_BK, said_BK = labels_BK == 1, (decision_BK == 1) & ~np.isnan(labels_BK)
     right, said, given = (part.astype(np.float64) for part in (given_BK & said_BK, said_BK, given_BK))

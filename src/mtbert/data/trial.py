@@ -108,7 +108,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 
 
 def _longest(settings: bytes) -> int:
-    """Returns the length of the longest string by which a SentencePiece table replaces a character, in bytes."""
+    """Returns the length in bytes of the longest string that a SentencePiece table puts in place of a character."""
     table = base64.b64decode(json.loads(settings)["precompiled_charsmap"])
     return max(map(len, table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")))
 

@@ -14,7 +14,7 @@ FEATURES = {"avx2": "AVX2", "avx512_f": "AVX-512", "avx512_bf16": "AVX-512 BF16"
 
 
 def processor() -> list[Finding]:
-    """Returns the processor's name, its features for matrices, and the precision that ``auto`` takes on it."""
+    """Returns the name of the processor, its instruction sets for matrices, and the precision that ``auto`` takes."""
     import torch
 
     from mtbert import environment

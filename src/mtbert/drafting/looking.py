@@ -133,7 +133,7 @@ def _opened(place: GivenFile, wanted: Sequence[str]) -> Iterator[Records]:
 
 
 def _columns(place: GivenFile) -> list[str]:
-    """Returns the names of a file's columns. The separator is the first one that fits the rows."""
+    """Returns the names of a file's columns, split at the first of several separators that fits the rows."""
     names = _names(place, ())
     inside = [sign for sign in ";\t" if any(sign in name for name in names)]
     choices = [names, *(_names(place, [part.strip() for part in ",".join(names).split(sign)]) for sign in inside)]

@@ -264,7 +264,7 @@ def _is_id(column: SeenColumn) -> bool:
 
 
 def _unusable(column: SeenColumn) -> str:
-    """Returns why a column can be neither texts nor labels nor ids; an empty text if it may be."""
+    """Returns the reason why a column can hold neither texts nor labels nor ids; "" if there is no such reason."""
     values = [str(cell) for cell in column.filled]
     if not values:
         return "empty"

@@ -109,9 +109,9 @@ def find_encoder(path: str, check: Callable[[Path], object] = lambda config: Non
 
 
 def _local(path: str) -> Path | None:
-    """Returns the folder ``path``; None if there is no such folder, and ``path`` may be a hub id.
+    """Returns ``path`` if it is a folder; None if there is nothing at this path, but it has the form of a hub id.
 
-    Raises a FileNotFoundError if it cannot be a hub id either.
+    Raises a FileNotFoundError in all other cases.
     """
     # pathlib's expanduser raises an error for an unknown user; this one leaves the path as it is.
     folder = os.path.expanduser(path)

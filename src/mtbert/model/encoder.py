@@ -154,7 +154,7 @@ class Encoder(nn.Module):
         return None if self.relative is None else distances_in(groups, apart=apart)
 
     def by_distance(self, between: Distances | None) -> ByDistance | None:
-        """Returns the rows of the table of relative positions for the distances in ``between``.
+        """Looks up distances between tokens in the table of relative positions, and returns the rows found.
 
         All layers read these rows. Returns None if the encoder has no such table, or if ``between`` is None.
         """

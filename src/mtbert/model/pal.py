@@ -3,10 +3,10 @@
 Source: Stickland and Murray, "BERT and PALs: Projected Attention Layers for Efficient Adaptation in Multi-Task
 Learning", ICML 2019. Details that the paper leaves open are as in the authors' code: 6 heads, a bias in every linear
 layer, and GELU with erf. Every layer computes ``h' = LN(FFN(a) + a + PAL(h))``, where ``h`` is the input of the layer
-and ``a`` is the normalised output of its attention. Difference: each task draws its initial weights from its own
-random generator.
+and ``a`` is the normalised output of its attention. Unlike in the authors' code, each task draws its initial weights
+from its own random generator.
 
-The formula is for post-norm layers, the only ones in the source: a norm follows each residual sum, so ``h`` is
+The formula is for post-norm layers, the only kind in the paper: a norm follows each residual sum, so ``h`` is
 normalised. In a pre-norm layer, the input of the layer is not normalised, but the input of the attention is. There,
 ``h`` is the input of the attention, and ``PAL(h)`` is added to the last residual sum of the layer.
 

@@ -172,10 +172,11 @@ class Errors:
         return changed
 
     def most_wrong(self, row: str) -> tuple[str, float, tuple[str, str] | None] | None:
-        """Returns the task on which the recipe ``row`` of the study is wrong most often, or None if it has no errors.
+        """Returns the task on which one recipe of the study is wrong most often; None if this recipe has no errors.
 
-        The result holds the task's name, the share of wrong answers over all seeds, and the commonest error as a pair:
-        the label, and the answer that was given instead. The pair is None if the answers are not classes.
+        ``row`` is the name of the recipe. The result holds the task's name, the share of wrong answers over all seeds,
+        and the commonest error as a pair: the label, and the answer that was given instead. The pair is None if the
+        answers are not classes.
         """
         shares = {
             task: float(np.mean([run.wrong_B for run in by_row[row]]))

@@ -94,7 +94,7 @@ def conflict(results: Results, summary: Summary) -> Iterator[Chart]:
 
 
 def sampling(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the share of steps that trained each task, for runs in which every step trained only one task."""
+    """Plots, for each task, the share of the steps that trained it. Runs whose steps train all tasks have no plot."""
     shares = {row: found for row, by_seed in results.runs.items() if (found := _taken(_first(by_seed)))}
     if shares:
         alt = f"The share of the steps that trained each task{_first_seeds(results)}."

@@ -1,4 +1,4 @@
-"""Making parts on Ray Data: actors on a cluster make them, each with a model of its own.
+"""Answers many texts with Ray Data: actors on a cluster write the output files, each with a model of its own.
 
 Every machine of the cluster must see the run, the input files and the output folder under the same paths.
 """
