@@ -199,7 +199,7 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
             reasons[name] = why
     for name, why in reasons.items():
         if order.tasks or len(reasons) == len(wanted):
-            raise ValueError(f"task {name}, {option('to', order.to)}: {why}")
+            raise ValueError(f"task {name}, --to {order.to}: {why}")
     return [name for name in wanted if name not in reasons], reasons
 
 
