@@ -1,12 +1,14 @@
-"""A run that torchrun starts: its processes train together, and are started again if one is killed.
+"""Runs that torchrun starts: their processes train together, and are started again if one is killed.
 
-The agent of torchrun is the real one. It forks its workers, which start at once because everything is imported already.
+One test types the command of the documents. In the other, torchrun's agent forks its workers, which start at once
+because everything is imported already.
 """
 
 import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -87,3 +89,15 @@ def test_torchrun_replaces_an_old_run_and_starts_the_new_one_again_where_it_was_
     assert contents(out) == contents(whole)
     steps = [json.loads(line)["step"] for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert steps == sorted(steps)
+
+
+def test_the_command_of_the_documents_trains_in_two_processes(folder: Path, tmp_path: Path):
+    raw = toy_run.raw_recipe(folder, shards=4, epochs=1)
+    (folder / "toy.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    start_run(validate_recipe(raw, "toy"), tmp_path / "whole", Console(quiet=True))
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "mtbert"]
+    asked = ["train", str(folder / "toy.yaml"), "--out", str(tmp_path / "run")]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    ended = subprocess.run([*command, *asked], env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
