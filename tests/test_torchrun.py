@@ -100,4 +100,5 @@ def test_the_command_of_the_documents_trains_in_two_processes(folder: Path, tmp_
     environment = os.environ | {"OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
     ended = subprocess.run([*command, *asked], env=environment, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+    assert "on cpu in 2 processes with 1 thread each" in ended.stdout
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")

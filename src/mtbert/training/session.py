@@ -45,10 +45,10 @@ def lead(
     """
     console.print(_plan_table(run))
     precision = str(run.model.compute).removeprefix("torch.")
-    epochs = count(len(run.plan.rounds), "epoch")
+    epochs, threads = count(len(run.plan.rounds), "epoch"), count(torch.get_num_threads(), "thread")
+    at_work = f"with {threads}" if run.processes.size == 1 else f"in {run.processes.size} processes with {threads} each"
     console.print(
-        f"{run.plan.steps} steps ({run.recipe.train.mode}), {epochs}, on {run.device.type} "
-        f"with {torch.get_num_threads()} threads, {precision}"
+        f"{run.plan.steps} steps ({run.recipe.train.mode}), {epochs}, on {run.device.type} {at_work}, {precision}"
     )
     for line in () if run.over else _endings(run, out):
         console.print(line, soft_wrap=True)
