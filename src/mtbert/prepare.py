@@ -39,9 +39,9 @@ class TableFacts:
     Attributes:
         name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The texts of the train rows: the columns that link rows (see :func:`~mtbert.data.split.linking`). A
-            column that several tasks read is here only once.
-        dev: The texts of the dev rows, in the same form.
+        train: The text columns of the train rows, without columns whose texts may be both in train and in dev (see
+            :func:`~mtbert.data.split.linking`). A column that several tasks read is here only once.
+        dev: The same columns of the dev rows.
         warnings: The warnings from reading.
         digests: A dict from the name of each source to its SHA-256.
     """

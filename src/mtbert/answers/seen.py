@@ -94,9 +94,10 @@ class SeenColumn:
 
     @cached_property
     def codes(self) -> bool:
-        """Whether the cells are most likely numbers of classes.
+        """Whether the cells are most likely class indices.
 
-        Either the name says so, as ``class_index`` does, or the numbers count from 0 and the name is one of labels.
+        Either the name of the column says so, as ``class_index`` does, or the cells count up from 0 and the column has
+        a name that is usual for labels.
         """
         if not self.whole or len(self.numbers) < 3 or not self.classes:
             return False

@@ -101,9 +101,9 @@ class Metric:
     """A metric: it computes one number that says how good the answers to a data set are.
 
     ``value`` returns the number. ``undefined`` returns the reason why there is no number, or None if there is one.
-    ``right`` returns whether each answer is right. These three functions take labels, and the decisions that
-    :meth:`PredictionKind.decide` returns, ``[B]`` or ``[B, K]``. If ``ranks`` is true, they take raw predictions
-    instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead of decisions.
+    ``right`` returns whether each answer is right. Each of these three functions takes decisions and labels, both
+    ``[B]`` or ``[B, K]``. The decisions come from :meth:`PredictionKind.decide`. If ``ranks`` is true, the functions
+    take raw predictions instead of decisions. If ``probabilities`` is true, they take calibrated predictions instead.
     """
 
     name: str

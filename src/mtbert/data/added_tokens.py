@@ -115,7 +115,9 @@ def _numbers(file: Path) -> dict[str, int]:
 
 
 def add_tokens(file: Path, tokenizer: Tokenizer, special: list[str], given: FolderTokens) -> None:
-    """Adds special and added tokens. Tokens that the vocabulary lacks get the ids behind the vocabulary, in order.
+    """Adds the special tokens and all further tokens that the files name to a tokenizer.
+
+    Tokens that the vocabulary lacks get the next free ids after it, in the order in which they are named.
 
     Raises:
         ValueError: If the token that begins or ends a text has no id of its own, or if a token does not get the id that

@@ -36,9 +36,10 @@ class Tokens:
 class TableData:
     """The texts of a table, which several tasks can read.
 
-    ``train`` holds the columns of texts that link rows (see :func:`~mtbert.data.split.linking`) for the train rows, and
-    ``dev`` holds those for the dev rows. A column is held only once, even if several tasks read it. ``warnings`` are
-    about the table, and come from reading it. ``apart`` says how dev could be without texts of train.
+    ``train`` holds text columns of the train rows, without columns whose texts may be both in train and in dev (see
+    :func:`~mtbert.data.split.linking`). ``dev`` holds the same columns of the dev rows. A column is held only once,
+    even if several tasks read it. ``warnings`` are about the table, and come from reading it. ``apart`` is advice for
+    the user: how to get a dev set that shares no texts with train.
     """
 
     name: str

@@ -89,7 +89,10 @@ def split_by_rows(rows: int, fraction: float, seed: int) -> tuple[Ints, Ints]:
 
 
 def far_from(fraction: float, size: int, rows: int) -> bool:
-    """Returns whether ``size`` of ``rows`` is far from the wanted ``fraction``: by more than half of it, and two rows.
+    """Returns whether a part of ``size`` rows out of ``rows`` is far too small or far too large.
+
+    The part should have ``fraction * rows`` rows. It is far off if it misses this number by more than two rows and by
+    more than half of the number.
 
     >>> far_from(0.1, 80, 1000), far_from(0.1, 10, 1000), far_from(0.1, 2, 5)
     (False, True, False)

@@ -1,4 +1,4 @@
-"""Writing YAML with comments: settings in their order, each with the reason for its value behind it or above it."""
+"""Writing settings as YAML. A comment, at the end of the line or above it, gives the reason for a value."""
 
 import textwrap
 from collections.abc import Sequence

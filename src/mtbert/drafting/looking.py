@@ -40,7 +40,7 @@ class GivenFile:
 
 @dataclass(frozen=True)
 class SeenFile:
-    """A file and its columns. ``rows`` rows of the file were read; ``whole`` says whether these are all its rows."""
+    """A file and its columns. ``rows`` is the number of rows that were read; ``whole`` says if there are no others."""
 
     place: GivenFile
     columns: Sequence[SeenColumn]

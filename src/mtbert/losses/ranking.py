@@ -47,9 +47,9 @@ def multiple_negatives(
 def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, scale: float, symmetric: bool) -> Tensor:
     """Returns the ranking loss in nats: each query should choose its right candidate among the candidates of all rows.
 
-    The loss of row ``i`` is ``-log softmax(scale * cosines)`` at the right candidate of the row. ``cosines`` are those
-    of the query of row ``i`` with the candidates of all rows, and the result is the mean over rows. Two kinds of
-    candidates are left out of the softmax, because they must not count as wrong:
+    The loss of row ``i`` is ``-log softmax(scale * cosines)`` at the right candidate of the row. ``cosines`` holds one
+    cosine for each candidate of every row: its cosine with the query of row ``i``. The result is the mean loss over
+    the rows. Two kinds of candidates are left out of the softmax, because they must not count as wrong:
 
     - every candidate whose text equals the query or the right candidate of row ``i``, except this right candidate,
     - the right candidate of every other row that has the same query as row ``i``.

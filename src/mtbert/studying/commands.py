@@ -119,7 +119,7 @@ def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores:
 def _begun(plan: Plan, out: Path, workers: int, cores: int, console: Console) -> Iterator[locks.Presence]:
     """A context manager that begins a study, and yields a lock.
 
-    The lock shows other commands that this command is at work.
+    By the lock, other commands know that this one is working on the study.
     """
     _check_place(out)  # before a lock is put into a folder of something else
     for row in {row: 0 for row, seed in plan.runs if not run_place(out, row, seed).ended.exists()}:

@@ -148,9 +148,9 @@ def _claim_next(
 ) -> "tuple[optuna.Trial, locks.Held] | None":
     """Locks the folder of the next trial, and returns the trial and the lock. Returns None if all trials have ended.
 
-    A trial that was interrupted is resumed before a new one is made. If ``trials`` trials exist and other commands are
-    training the last of them, waits until one of these is interrupted or all have ended. ``turn`` returns a context
-    manager, which only one command at a time can enter.
+    A trial that was interrupted is resumed before a new one is made. ``trials`` is the number of trials to make. If
+    all have been made and other commands still train some of them, waits until one is interrupted or all have ended.
+    ``turn`` returns a context manager, which only one command at a time can enter.
 
     Raises:
         Stopped: If SIGINT or SIGTERM arrives during the wait.

@@ -221,7 +221,10 @@ def _state(run: WatchedRun, now: float) -> str:
 
 
 def _plots(title: str, values: dict[str, list[float]], width: int, bars: str, last: int = 1) -> list[str]:
-    """Returns a title and a line for each series: its name, the mean of its ``last`` values, and a plot of all."""
+    """Returns the lines of a plot: the title, and a line for each series.
+
+    Such a line shows the name of the series, the mean of its final values, ``last`` in number, and a plot of all values.
+    """
     if not values:
         return []
     names = {name: clean(name)[: max(8, width // 3)] for name in values}

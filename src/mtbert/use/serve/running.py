@@ -170,9 +170,10 @@ def _between_requests(connection: Any) -> bool:
 
 @contextmanager
 def _signals_end_well() -> Iterator[None]:
-    """A context manager in which uvicorn runs. It makes a repeated SIGINT or SIGTERM harmless.
+    """A context manager in which uvicorn runs, so that the process ends well after SIGINT or SIGTERM.
 
-    At such a signal, uvicorn shuts down, and then sends the same signal to this process again.
+    After a signal, uvicorn shuts down and then sends the same signal to this process a second time. The context manager
+    makes the second signal harmless.
     """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.signal(number, lambda number, frame: None) for number in numbers}
