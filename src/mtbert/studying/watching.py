@@ -223,7 +223,7 @@ def _state(run: WatchedRun, now: float) -> str:
 def _plots(title: str, values: dict[str, list[float]], width: int, bars: str, last: int = 1) -> list[str]:
     """Returns the lines of a plot: the title, and a line for each series.
 
-    Such a line shows the name of the series, the mean of its final values, ``last`` in number, and a plot of all values.
+    Such a line shows the name of the series, the mean of its final values (``last`` says how many), and a plot of all.
     """
     if not values:
         return []

@@ -112,7 +112,7 @@ class Maker:
         return Filled(rows, not stream.more(), without)
 
     def check_columns(self, given: InputFile, columns: Collection[str]) -> None:
-        """Raises a ValueError if a file lacks a column that tasks read, or has a column that an answer would replace."""
+        """Raises a ValueError if a file lacks a column that tasks read, or has a column named like an answer."""
         check_has(given.name, columns, self.scorer.wanted)
         if clash := [name for name in self.scorer.names.values() if name in columns]:
             raise ValueError(
