@@ -33,8 +33,8 @@ class LiveBar:
 
     On a terminal or in a notebook, the bar shows the result of ``frame``, and disappears at the end. Any other output,
     such as a file, gets the result of ``line`` now and then, but never the same line twice in a row. A quiet console
-    gets nothing. A thread calls these two functions, so the bar stays true while the work is in one long call. With
-    ``after``, the bar appears only if the work takes more than this number of seconds.
+    gets nothing. A thread calls ``frame`` and ``line``, so the bar stays up to date even during one long call. The bar
+    appears only if the work takes more than ``after`` seconds.
     """
 
     def __init__(

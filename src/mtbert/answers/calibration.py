@@ -64,9 +64,9 @@ def curve(scale: float = 1.0, bias: float = 0.0) -> Labels:
 
 
 def class_loss(logits_BK: Labels, labels: Labels, weights_B: Labels, scale: float) -> float:
-    """Returns the sum of the cross-entropies of the logits ``scale * logits_BK`` with smoothed ``labels``, in nats.
+    """Returns the sum of the cross-entropies of the logits ``scale * logits_BK`` with the labels, in nats.
 
-    ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``.
+    ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``. They are smoothed first.
     """
     from scipy.special import log_softmax
 

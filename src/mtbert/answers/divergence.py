@@ -1,10 +1,9 @@
 """Divergences between two predictions of one model for the same examples.
 
-Each divergence is a product of two differences between the predictions: the difference of the predicted means, and the
-difference of the model's outputs. For classes with probabilities ``p`` and ``q`` it is ``(p - q) * (log p - log q)``,
-summed over classes. For logits ``a`` and ``b`` it is ``(sigmoid(a) - sigmoid(b)) * (a - b)``, and for scores it is
-``(a - b) * (a - b)``. All are symmetric and at least 0. Values and gradients stay finite, however confident the
-predictions are.
+For classes with probabilities ``p`` and ``q``, the divergence is ``(p - q) * (log p - log q)``, summed over classes.
+For the logits ``a`` and ``b`` of yes/no questions, it is ``(sigmoid(a) - sigmoid(b)) * (a - b)``. For scores ``a`` and
+``b``, it is ``(a - b) * (a - b)``. All are symmetric and at least 0. Values and gradients stay finite, however
+confident the predictions are.
 
 Dimension key: B examples, K classes.
 """

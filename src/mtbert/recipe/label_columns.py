@@ -38,7 +38,7 @@ def with_columns(data: Any) -> Any:
 def how_to_label(task: Task, columns: Columns) -> str:
     """Returns a sentence that tells a person what to write into the label columns of a row of the task.
 
-    After a person has done this, training can read the row. The task has classes or sets of labels.
+    After a person has done this, training can read the row. The task must have classes or sets of labels.
     """
     names = task.labels or ()
     into = f"Write into {few(columns.labels, quoted=True)}"

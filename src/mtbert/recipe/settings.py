@@ -106,8 +106,9 @@ class Recipe(Settings):
     def with_sources(self, change: Callable[[str, TableRecipe | TaskRecipe], Mapping[str, Any]]) -> Self:
         """Returns a copy of the recipe in which some settings, such as data files, are replaced.
 
-        The function ``change`` is called with the name and the old settings of each table, and of each task with files
-        of its own. It returns the new settings. New settings of a table also apply to all tasks that read the table.
+        The function ``change`` is called once for each table, and once for each task with files of its own. It takes
+        the name and the old settings of this table or task, and returns the new settings. New settings of a table also
+        apply to all tasks that read the table.
         """
         changed: dict[str, Mapping[str, Any]] = {name: change(name, table) for name, table in self.tables.items()}
         changed |= {name: change(name, task) for name, task in self.tasks.items() if task.table is None}

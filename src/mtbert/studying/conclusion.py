@@ -159,7 +159,7 @@ def _leaks(results: Results) -> list[str]:
 
 
 def _findable(least: Sequence[float]) -> str:
-    """Returns the end of a sentence about the smallest differences that a study finds, one for each deciding score."""
+    """Returns the end of a sentence that says how small a difference the study still finds, by each deciding score."""
     known = [x for x in least if not math.isinf(x)]
     if not known:
         return "a study like this one can miss any difference, however large: the scores vary too much."

@@ -37,7 +37,7 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: a study's recipes and seeds, and with which recipe each recipe is compared."""
+    """The content of ``study.json``: the recipes and seeds of a study, and the control to which each is compared."""
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe

@@ -81,7 +81,7 @@ class TextTable:
 
 
 def if_seeds(by_row: Mapping[str, Sized], words: str, otherwise: str = "") -> str:
-    """Returns ``words`` if any recipe of ``by_row`` has several runs, one for each seed; ``otherwise`` if none has."""
+    """Returns ``words`` if any recipe has runs with several seeds. If no recipe has, returns ``otherwise``."""
     return words if any(len(runs) > 1 for runs in by_row.values()) else otherwise
 
 

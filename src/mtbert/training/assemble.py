@@ -49,7 +49,7 @@ class Assembled:
     notes: tuple[Note, ...]
 
     def run(self, processes: Processes = ALONE) -> Run:
-        """Moves the model to the device, and returns a run without steps so far. ``processes`` will share its work."""
+        """Moves the model to the device, and returns a run that has made no steps yet. ``processes`` train it."""
         return Run(self.recipe, self.model, self.data, self.device, processes)
 
     @property

@@ -29,10 +29,9 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
     """Yields ``processes``, and ends this process with code 1 if another process of the run no longer answers.
 
     Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive,
-    unless an error ended the context.
-    If several processes end, one of them prints why: the message that :meth:`Processes.telling` has set. An error that
-    ends the context makes this process ignore SIGTERM, so that it can still say why. If the run has a single process,
-    nothing is done.
+    unless an error ended the context. If several processes end, only one of them prints the reason, which is the
+    message set by :meth:`Processes.telling`. An error that ends the context makes this process ignore SIGTERM, so that
+    it can still say why. If the run has a single process, nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes

@@ -180,7 +180,7 @@ class Objective:
     def losses(self, shard: Shard, tally: Tally, watch: Watch | None = None) -> Iterator[PassTotals]:
         """Runs the forward passes of a shard one by one. For each pass, yields one scalar for each task of the pass.
 
-        The scalar is the weighted sum of the task's losses. Their total over all shards is the objective of the step.
+        Such a scalar is the weighted sum of the losses of the task. The scalars of all shards add up to the objective.
         Call ``backward`` for each pass before you request the next one, so that only one autograd graph is in memory.
 
         Args:

@@ -126,7 +126,7 @@ def _make_all(maker: Maker, found: Sequence[InputFile], progress: "_Progress") -
 
 
 def _check_keys(maker: Maker, found: Sequence[InputFile]) -> None:
-    """Checks that JSON lines have the keys that tasks read, which otherwise would be found out hours later."""
+    """Checks that JSON lines have the keys that tasks read, so that a missing key is not found only hours later."""
     for given in found:
         if given.suffix == ".jsonl":
             keys = streams.first_keys(given.name, given.path, maker.scorer.wanted)

@@ -30,7 +30,7 @@ REPAIR = "Give another folder, or remove this one."
 class Job(Settings):
     """The content of ``job.json``: the model, tasks, columns and options with which all parts in a folder are made.
 
-    The input files' columns are left out for JSON lines, in which each line names its own.
+    If the input files are JSON lines, their columns are not listed, because each line has its own keys.
     """
 
     format: int = JOB_FORMAT

@@ -1,4 +1,4 @@
-"""ONNX graphs of tasks: which graphs an export consists of, their inputs and outputs, and how one is written.
+"""ONNX graphs of tasks: chooses the graphs of an export with their inputs and outputs, and writes them.
 
 Dimension key: B examples, C candidates of an example, L length of padded sequences, K numbers of an answer, D width.
 """
