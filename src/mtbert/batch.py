@@ -224,7 +224,7 @@ TaskRows = tuple[Dataset, Rows]
 
 @dataclass(frozen=True)
 class Span:
-    """The part of a batch that holds rows of one table. One or several tasks read it.
+    """The part of a batch that holds rows of one table. One or several tasks read these rows.
 
     A span consists of the batch's sequences from ``first`` up to but not including ``last``. These sequences are sorted
     by length. Their tokens are the batch's tokens from ``start`` up to but not including ``stop``.

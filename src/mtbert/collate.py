@@ -103,16 +103,16 @@ def _times_before(rows: Rows) -> Rows:
 def collate(
     parts: Iterable[TaskRows], device: torch.device, apart: Callable[[str], bool] = lambda _: False
 ) -> StepBatch:
-    """Returns a batch with the given examples of each data set.
+    """Returns a batch with the given examples of each task.
 
-    The batch contains a part, called span, for each table. A row that several tasks read is stored once. Labels become
+    The batch has one part, called a span, for each table. A row that several tasks read is stored once. Labels become
     float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. If a task
     assigns a label to each word, there is one number for each word that has at least one token.
 
     Args:
         parts: The examples of each task.
         device: The device of the batch.
-        apart: A function that takes the name of a task, and returns whether the task needs a span of its own.
+        apart: A function that takes the name of a task, and returns True if the task must have a span of its own.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]

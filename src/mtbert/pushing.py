@@ -58,8 +58,9 @@ def push(
         name: The model's name on the Hub, ``user/name``. A new model is private unless ``public`` is true.
         to: The format of an export: ``onnx``, ``transformers`` or ``sentence-transformers``. The default is mtbert's
             own form, which ``mtbert.load("user/name")`` loads.
-        tasks: With ``to``, the names of the tasks to export. The default is all tasks that the format can hold.
-        rows, together, int8, tolerance: With ``to``, the arguments of these names of :func:`mtbert.export`.
+        tasks: Only if ``to`` is given: the names of the tasks to export. The default is all tasks that the format can
+            hold.
+        rows, together, int8, tolerance: Only if ``to`` is given: passed on to :func:`mtbert.export` under these names.
         public: Whether everybody may read a new model. To replace a model that is already public, ``public`` must be
             true. A model that is already private stays private.
         progress: Whether to show a progress bar and print what the command prints. None: only in a notebook.

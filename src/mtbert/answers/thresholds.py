@@ -1,9 +1,8 @@
 """Functions that find thresholds on held-out rows. A prediction above the threshold means "yes".
 
-Each function takes predictions, labels and the weights of the rows, ``[B]``. Weights are above 0, and only their ratios
-matter.
+Each function takes predictions, labels, and a weight for each row. Weights are above 0, and only their ratios matter.
 
-Dimension key: B examples, K labels of a set.
+Dimension key: B examples, K labels that a task may assign.
 """
 
 import numpy as np

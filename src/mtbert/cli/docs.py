@@ -24,8 +24,8 @@ def docs(
 ) -> None:
     """Print a page of these documents, or a section of one.
 
-    Without a topic, the pages are listed. Needs no network. If no page has the name, topics are listed with these words
-    in their headings or, failing that, in their texts.
+    Without a topic, the pages are listed. Needs no network. If no page has the given name, topics are listed: those
+    that have the words in their headings or, failing that, in their texts.
 
     Examples:
 

@@ -8,7 +8,7 @@ import typer
 
 
 def shipped_names(incomplete: str) -> list[str]:
-    """Returns the shipped recipes whose names begin with ``incomplete``, for shell completion."""
+    """Returns the names of shipped recipes that begin with what has been typed so far, for shell completion."""
     from mtbert.recipe.files import shipped_recipes
 
     return [name for name in shipped_recipes() if name.startswith(incomplete)]

@@ -76,7 +76,7 @@ class MemoryRows:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with the path of each file replaced by the name of the table in this file.
+        """Returns ``text`` with names of tables in place of the paths of the files that hold these tables.
 
         >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
         'data of task a, dev: dropped 1 row.'

@@ -49,8 +49,8 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple
         each: The column settings of each task.
 
     Returns:
-        Three lists. The first holds the names of the text columns. The second holds the groups of columns that give a
-        label or a weight. The third holds a :class:`Reading` for each task, with indices into the first two lists.
+        Three lists: the names of the text columns; groups of columns, which together give one label or one weight; and
+        a :class:`Reading` for each task, with indices into the first two lists.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))

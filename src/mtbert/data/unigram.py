@@ -144,8 +144,8 @@ def _apart(pieces: Collection[str]) -> pre_tokenizers.PreTokenizer:
     """Returns the step that prevents ``pieces`` from being found in a text: it cuts them after their first character.
 
     SentencePiece finds only normal and user-defined pieces in a text, but the tokenizers library finds all tokens of
-    its vocabulary. A text may contain such a token by chance: full-width letters, for example, may be replaced by
-    ``[SEP]``.
+    its vocabulary. A text may contain such a token by chance: for example, the rules that clean a text may turn
+    full-width letters into the text ``[SEP]``.
     """
     rests: dict[str, list[str]] = {}
     for piece in sorted(pieces):

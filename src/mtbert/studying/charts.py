@@ -173,7 +173,7 @@ def signed(value: float) -> str:
 
 
 def interval_text(interval: tuple[float, float] | None, write: Callable[[float], str]) -> str:
-    """Returns an interval as text; ``write`` makes a text of each of its ends.
+    """Returns an interval as text. The function ``write`` formats the lower and the upper end.
 
     >>> interval_text((-0.25, 0.5), signed), interval_text(None, signed)
     ('[-0.250, +0.500]', '(no interval)')

@@ -58,7 +58,7 @@ class TrialStorage:
 
     @cached_property
     def name(self) -> str:
-        """The database as messages call it."""
+        """The name of the database in messages."""
         return str(self.file) if self.url is None else _without_secrets(_parsed(self.url))
 
     @contextmanager

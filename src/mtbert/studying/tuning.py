@@ -48,8 +48,8 @@ def run_tuning(tuning: Tuning, trials: int, console: Console) -> Path:
     interruption. A trial's score is that of its best evaluation, measured as the recipe's ``train.select`` says. A
     trial is stopped early (pruned) if its score is below the median score that earlier trials had at the same point of
     their training, such as halfway. The choice of a setting's value is seeded by the trial's number and the setting's
-    path. Runs have the recipe's seed. If several commands share the trials, a choice depends on the trials that have
-    ended by then.
+    path. All trials train with the recipe's seed. If several commands share the trials, a choice also depends on which
+    trials have ended when it is made.
 
     Args:
         tuning: The recipe to tune, the folder for its trials, and the database that stores them.

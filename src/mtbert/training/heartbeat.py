@@ -60,7 +60,7 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
 def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
     """Counts the beats of this process, and stores the counts of all processes in ``heard``.
 
-    ``alone`` is set if ``torchrun``, which has the store, has ended. Then nothing more is heard from anybody.
+    If ``torchrun``, which holds the counts, has ended, this function sets ``alone``: no more counts can arrive.
     """
     while True:
         try:

@@ -45,7 +45,7 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """Yields, for each task, its examples in the first batch that contains any of them."""
+    """Yields the first batch of each task that is not empty, as the examples of the task in that batch."""
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):
             batches = (data.among(stream.rows(number)) for number in count())

@@ -311,7 +311,7 @@ class Objective:
     ) -> list[FirstRun]:
         """Makes all forward passes of a step under ``torch.no_grad()``, and then computes the whole-batch losses.
 
-        Each process makes the passes of its own shards. From all others, it gets the tensors that the losses compare.
+        Each process makes the passes of its own shards. The others send it the tensors that the losses compare.
 
         Args:
             begins: For each own shard, the function that sets the state of the random generator.

@@ -189,7 +189,7 @@ def fitting(
     found: Collection[str],
     fixed: Collection[str] = (),
 ) -> Fitting:
-    """Returns the tasks that answer the input ``name``, whose columns are ``found``.
+    """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
 
     A task reads the text columns that the recipe names. If the input lacks them, but other tasks read one text (or, for
     a task of pairs, one pair of texts) in it, the task answers about the same text, as all tasks do that a server is
