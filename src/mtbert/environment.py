@@ -152,7 +152,7 @@ def make_record(
         device: The device that the run computes on.
         data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
-        leaked: By task, the number of its dev examples with a text that is trained on.
+        leaked: A dict from task to the number of the task's dev examples that contain a text from the train data.
         launch: The mark by which processes that ``torchrun`` restarts know the run that they began.
     """
     return RunRecord(

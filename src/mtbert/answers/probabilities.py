@@ -1,10 +1,10 @@
 """Measures of probabilities: negative log-likelihood, and expected calibration error with its bins.
 
-All answers are brought into one form, that of questions with options: the log-probabilities of the options, ``[N, K]``,
-and the index of the true option of each question, ``[N]``. An example with a class is one question with ``K`` options,
-and a yes/no example is one question with 2. A set of labels is one question with 2 options for each label that is
-known. The confidence in a question is the probability of its most probable option. The answer is right if that option
-is true.
+All answers are brought into one form: questions with options. One array holds the log-probabilities of the options,
+``[N, K]``, and another array holds the index of each question's true option, ``[N]``. An example with a class is one
+question with ``K`` options. A yes/no example is one question with 2 options. In an example with a set of labels, every
+known label is one question with 2 options. The confidence of an answer is the probability of the most probable option.
+The answer is right if the most probable option is true.
 
 Dimension key: B examples, N questions, K options or labels, M bins.
 """

@@ -1,4 +1,4 @@
-"""The registry of the balancing methods that a recipe can name in ``train.aggregation``, one method per line."""
+"""The registry of balancing methods. Each line holds one method, which a recipe can name in ``train.aggregation``."""
 
 from mtbert.kinds import Kinds
 

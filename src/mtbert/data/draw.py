@@ -19,8 +19,9 @@ def drawn(table: SourceTable, rows: Ints, fraction: float, seed: int, by: SplitB
         rows: The rows of the table that take part in the draw.
         fraction: The share of these rows that is drawn.
         seed: The seed of the draw.
-        by: ``texts`` keeps rows that share a text together; ``rows`` draws each row alone. A draw by texts is kept in
-            the cache if there are many rows.
+        by: The unit of the draw. With the value ``"texts"``, rows that share a text are drawn together or not at
+            all. With the value ``"rows"``, each row is drawn on its own. A draw by texts is kept in the cache if there
+            are many rows.
 
     Raises:
         Inseparable: If the draw is by texts, and shared texts link all rows.

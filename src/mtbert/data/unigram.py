@@ -4,10 +4,10 @@ A text gets the ids that the SentencePiece library gives it. As in transformers,
 first. The model has a table by which strings of characters are replaced. The tokenizers library and SentencePiece apply
 the table in different ways:
 
-- SentencePiece replaces the longest string that the table contains. The tokenizers library may replace a character and
-  all of its marks (such as accents) by the replacement of the shortest string that the table contains. So ``½́`` would
-  lose its mark. Here, each mark is first separated from the character before it. Then the table is applied, and finally
-  letters and marks are composed.
+- SentencePiece replaces the longest string that the table contains. The tokenizers library may look up a character
+  together with its marks (such as accents). If the table contains the character without marks, the library replaces
+  the character and drops the marks. So ``½́`` would lose its mark. Here, each mark is first separated from the character
+  before it. Then the table is applied, and finally letters and marks are composed.
 - SentencePiece composes a letter with the marks after it, and never changes the order of marks. Unicode's NFC may
   change the order. So NFC is applied here to a letter with only one mark at a time.
 
@@ -15,8 +15,8 @@ Two differences remain:
 
 - A letter that is already composed, such as ``ê``, and another mark after it are composed here. SentencePiece leaves
   both as they are.
-- Replacements may spell a special token. If the token's first two characters are unknown, SentencePiece makes one
-  unknown token of them. Here, they become two unknown tokens.
+- After replacements, a text may contain the name of a special token by chance. If the vocabulary does not have the
+  first two characters of the name, SentencePiece turns both into one unknown token. Here, they become two unknown ones.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.

@@ -89,7 +89,8 @@ class ColumnRoles:
 def roles(columns: Sequence[SeenColumn], *, has_dev: bool = False) -> ColumnRoles:
     """Returns the most likely role of each column of a file.
 
-    Without a dev file (``has_dev``), dev is split off the rows, so columns with few labels are doubtful.
+    If ``has_dev`` is false, there is no dev file, and dev is taken from the rows of this file. A column with few filled
+    cells is then less likely to be chosen as a label column.
     """
     unused = [(column, why) for column in columns if (why := _unusable(column))]
     rest = [column for column in columns if column not in [each for each, _ in unused]]

@@ -205,9 +205,9 @@ class EncoderLayer(nn.Module):
         }
 
     def for_every_token(self) -> list[nn.Parameter]:
-        """Returns the parameters that are applied to all tokens, even if ``first_only`` is true in :meth:`forward`.
+        """Returns the parameters of the modules that always process every token.
 
-        The attention of a first token reads the keys and values of all tokens. These parameters are therefore those of
-        the norm before the attention, and those of queries, keys and values.
+        These modules are the norm before the attention, and the linear layer for queries, keys and values. The other
+        modules process only the first token of each sequence if ``first_only`` is true in :meth:`forward`.
         """
         return [*self.before_attention.parameters(), *self.qkv.parameters()]

@@ -201,9 +201,9 @@ class Errors:
     def examples(self, task: str) -> list[int]:
         """Returns the indices of the dev examples that the report shows for a task.
 
-        For each recipe of the study, these are the examples with its worst answers. For each recipe except the
-        reference recipe, they are also the examples where this recipe most clearly beats the reference recipe or loses
-        to it.
+        The list contains the examples that each recipe of the study answers worst. For each recipe except the
+        reference recipe, the list also contains the examples on which this recipe most clearly beats the reference
+        recipe or loses to the reference recipe.
         """
         chosen: set[int] = set()
         losses = {row: np.mean([run.loss_B for run in runs], axis=0) for row, runs in self.judged[task].items()}

@@ -45,8 +45,9 @@ THRESHOLD_SAMPLE = 2000  # train rows that a threshold is fitted on if no rows a
 class Step:
     """The record of one optimizer step.
 
-    ``losses`` holds the mean of each loss before weighting, keyed by ``task.loss``. ``diagnostics`` holds numbers that
-    depend on the settings of the run. It can have these keys:
+    ``losses`` holds the mean of each loss before weighting. Its keys name a task and a loss, such as ``sst.ce`` for the
+    loss ``ce`` of the task ``sst``. ``diagnostics`` holds numbers that depend on the settings of the run. It can have
+    these keys:
 
     - ``p(table)``: the probability with which the sampler chose the table (or the task, if it has files of its own);
     - ``cos(a, b)``: the cosine between the gradients of the tasks a and b;
@@ -133,7 +134,10 @@ class Run:
 
     @property
     def scored(self) -> dict[str, Prepared]:
-        """The data of each task that is scored on dev. A task is not scored if no loss trains its predictions."""
+        """A dict from each task that is scored on dev to the task's data.
+
+        A task is not scored if no loss trains the task's predictions.
+        """
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 
     def step(self) -> Step:

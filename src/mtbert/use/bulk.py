@@ -1,4 +1,7 @@
-"""The command ``predict`` for any number of files. Answers are written in parts, which several commands can share."""
+"""The command ``predict`` for any number of files.
+
+Answers are written in parts, so several commands can divide the work.
+"""
 
 import os
 import time

@@ -35,7 +35,10 @@ OTHER = "Choose another DeBERTa-v2 or v3."
 
 
 def _joined(value: Any) -> Any:
-    """Returns ``p2c|c2p`` or the list ``[p2c, c2p]`` as ``c2p|p2c``, with sorted parts. Other values stay unchanged."""
+    """Returns one string with the parts of ``value`` in sorted order, such as ``c2p|p2c`` for ``p2c|c2p``.
+
+    The parts can also be a list of strings. A value of any other form is returned unchanged.
+    """
     parts = [part.strip() for part in value.lower().split("|")] if isinstance(value, str) else value
     return "|".join(sorted(parts)) if isinstance(parts, list) and all(isinstance(p, str) for p in parts) else value
 

@@ -35,7 +35,7 @@ EngineName = Literal["torch", "onnx", "onnx-int8"]
 
 
 class Engine(Protocol):
-    """Runs a model on data sets, one for each task. The task's answer type decodes the raw predictions."""
+    """Runs a model on one data set per task, for one or more tasks. Each task's answer type decodes the predictions."""
 
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> Mapping[str, tuple[Tensor, ...]]:
         """Returns a dict from task name to a tuple: the raw predictions and, if ``vectors`` is true, vectors.
