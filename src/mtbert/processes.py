@@ -43,7 +43,7 @@ class Processes:
             are restarted. None without torchrun, and if that restarts nothing (``--max-restarts 0``).
         restarted: Whether ``torchrun`` has started these processes in place of others that failed.
         met: Whether all processes are connected.
-        told: Returns the message about a lost process from a sentence that says which one it is.
+        told: A function. It takes a sentence that names a lost process, and returns the whole error message.
     """
 
     rank = 0

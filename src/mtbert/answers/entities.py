@@ -178,9 +178,9 @@ def _counted(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels
 
 
 def counted_words(task: TaskFacts, decision_W: Array, labels: Ragged) -> tuple[Labels, Labels, Labels]:
-    """Returns three arrays, ``[B]``, with numbers for each text: correctly tagged words, tagged words, labelled words.
+    """Returns three counts for each text, each ``[B]``: words with the right tag, words with a tag, words with a label.
 
-    Every word is both tagged and labelled, so the last two arrays are equal.
+    Every word has both a predicted tag and a label, so the last two arrays are equal.
     """
     outside = task.labels.index(OUTSIDE) if scheme(task.labels or ()).bio and task.labels else -1
     said_W = np.where(decision_W < 0, outside, decision_W)

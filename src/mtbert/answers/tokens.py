@@ -125,9 +125,9 @@ class TagLabels(LabelKind[Ragged]):
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns values for the settings ``labels`` and ``splitter``; a setting that the recipe gives is left out.
 
-        The value of ``splitter`` is ``unicode``: the model reads texts as they are. The value of ``labels`` is the tags
-        in the train data, in the order in which the model numbers them. BIO tags begin with ``O``, followed by ``B``
-        and ``I`` of each type. Other tags are ordered like class names.
+        ``splitter`` is set to ``unicode``, which splits plain texts into words. ``labels`` is set to the tags in the
+        train data, in the order in which the model numbers them. BIO tags begin with ``O``, followed by ``B`` and ``I``
+        of each type. Other tags are ordered like class names.
         """
         found: dict[str, Any] = {"splitter": "unicode"} if task.splitter is None else {}
         if task.labels is not None:

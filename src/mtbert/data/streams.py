@@ -192,7 +192,7 @@ class ParquetStream(RowStream):
 def opened_stream(name: str, path: Path, wanted: Sequence[str]) -> Iterator[RowStream]:
     """Yields a file of any size as a :class:`RowStream`.
 
-    To learn the columns of JSON, the file is read once before. JSON without an object is a file without rows.
+    A JSON file is first read once to find its columns. If it contains no object, it has no rows.
 
     Args:
         name: The name of the file in messages.

@@ -143,7 +143,7 @@ def _next_is_row(source: _Lines, start: int, width: int) -> bool:
 
 
 def _closing(source: _Lines, taken: int, most: int) -> list[str]:
-    """Returns the lines that continue a quoted field, up to the line with its closing quote; [] if there is none.
+    """Returns the lines that continue a quoted field, up to the line with its closing quote; [] without such a quote.
 
     The first of these lines is the one at index ``taken`` in ``source``. The search gives up after ``most`` characters.
     """

@@ -38,10 +38,11 @@ def torch_loads() -> list[Finding]:
 
 
 def requirements(lines: Iterable[str] | None = None) -> list[Finding]:
-    """Returns a line for each extra with its packages, and one for required packages that are missing or do not fit.
+    """Returns a line for each extra, which lists its packages, and a line about the packages that mtbert always needs.
 
     Args:
-        lines: Requirements in the form of a package's metadata. By default, those of the installed mtbert.
+        lines: Requirements in the form of a package's metadata. The default is the requirements of the installed
+        mtbert.
     """
     from packaging.requirements import Requirement
 

@@ -10,7 +10,7 @@ from mtbert.messages import clean
 
 @dataclass(frozen=True)
 class Questions:
-    """Asks the user. If ``read`` is None, nobody is asked, and each answer is the guess.
+    """Asks the user. If ``read`` is None, nobody is asked, and the answers are those that Enter alone would give.
 
     Attributes:
         console: The console that shows a question.
@@ -21,7 +21,7 @@ class Questions:
     read: Callable[[], str] | None
 
     def one(self, question: str, answers: Sequence[str]) -> int:
-        """Returns the number of the answer that the user chooses, from 0. The first answer is the guess."""
+        """Returns the index of the answer that the user chooses. Enter alone chooses the first answer."""
         return self._ask(question, answers, "Enter takes 1", several=False)[0] if len(answers) > 1 else 0
 
     def several(self, question: str, answers: Sequence[str], guess: Sequence[int]) -> list[int]:

@@ -46,5 +46,5 @@ class NativeHead:
     words: bool = False
 
     def reads(self, pooling: Reads) -> bool:
-        """Returns whether the head can read vectors that were pooled in this way."""
+        """Returns whether this head can read vectors that were made by the method ``pooling``."""
         return {"cls": True, "mean": self.pooling_key is not None, "words": self.words}[pooling]

@@ -158,7 +158,7 @@ def load_tasks(
         names: The names of the tasks.
         fitted: For each task, the names of the fitted numbers in its saved head, such as ``threshold``. Those that
             ``model`` lacks are not loaded.
-        tops: Whether the saved tasks have their own top layers. If not, those of ``model`` keep their weights.
+        tops: Whether the saved tasks have their own top layers. If not, the top layers of ``model`` stay as they are.
 
     Returns:
         The names of the saved tensors that belong to none of these tasks.

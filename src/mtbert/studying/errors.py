@@ -221,8 +221,8 @@ class Errors:
         """Returns the data for the report's list of examples, as JSON values.
 
         The list ``answers`` of an example contains an entry for every run: the answer, its probability, its distance
-        from the label, and its loss. The entry is null if the run does not have the task of the example. The page
-        opens with the first run of the recipe ``row``, at the task in which this recipe is most often wrong.
+        from the label, and its loss. The entry is null if the run does not have the task of the example. ``row``
+        is the name of a recipe: the page first shows its first run, and the task in which it is wrong most often.
         """
         runs = [(name, seed) for name, by_seed in self.results.runs.items() for seed in by_seed]
         rows = list(self.results.runs)

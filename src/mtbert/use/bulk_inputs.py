@@ -25,7 +25,7 @@ def is_pattern(source: str) -> bool:
 def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
     """Returns the files that match ``pattern``, sorted by name.
 
-    Parts in ``folder``, the output folder of an earlier call, are left out.
+    ``folder`` is the output folder. Output files that an earlier call has written there are left out.
 
     Raises:
         ValueError, FileNotFoundError: If no file matches, if an input file lies in the output folder, if two files

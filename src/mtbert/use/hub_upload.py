@@ -55,8 +55,8 @@ def _found(api: "HfApi", name: str) -> "ModelInfo | None":
 def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection[str]) -> set[str]:
     """Returns the names of files that an earlier push may have written.
 
-    These are ``export.json`` and the files that ``export.json`` lists. If ``old``, the list of all files in the
-    repository, contains ``mtbert.json``, the files of a model are added.
+    ``old`` lists all files in the repository. The result holds ``export.json`` and the files that ``export.json``
+    lists. If there is a ``mtbert.json``, the result also holds the names of all files of a model.
     """
     found = {EXPORT_FILE, RECIPE_FILE, *MODEL_FILES} if MODEL_FILES[0] in old else {EXPORT_FILE}
     if EXPORT_FILE in old:

@@ -52,9 +52,9 @@ def encoder(c: GteConfig) -> EncoderConfig:
 
 
 def fixed(c: GteConfig) -> dict[str, Any]:
-    """Returns a dict from keys of ``config.json``, all optional, to the only value that each may have.
+    """Returns the only values that some keys of ``config.json`` may have, as a dict from key to value.
 
-    A file with another value describes an encoder that is not a GTE encoder.
+    The file may leave these keys out. If a key has another value, the file does not describe a GTE encoder.
     """
     return {
         "head_dim": c.hidden_size // c.num_attention_heads,

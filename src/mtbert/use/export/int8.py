@@ -40,7 +40,8 @@ def quantize(file: Path, *, reduce_range: bool = True) -> None:
 def multiplies_bytes() -> bool:
     """Returns whether this processor adds products of bytes without overflow.
 
-    Returns False for an x86 processor without the instructions called VNNI. Its weights get 7 bits instead of 8.
+    Returns False for an x86 processor without the instructions called VNNI. A model for such a processor gets weights
+    of 7 bits instead of 8.
     """
     if platform.machine() not in ("x86_64", "AMD64", "i386", "i686"):
         return True

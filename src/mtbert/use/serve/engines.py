@@ -96,7 +96,7 @@ def difference(predictor: Predictor, engine: Engine) -> float:
 
 
 def odd_answers(name: EngineName, apart: float) -> tuple[str, ...]:
-    """Returns a warning if ``apart`` is too large for an engine with rounded weights, otherwise an empty tuple.
+    """Returns a tuple with one warning if ``apart`` is too large for an engine with rounded weights, or an empty tuple.
 
     Args:
         name: The name of the engine.
