@@ -87,9 +87,10 @@ def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str | None:
 
 
 def few(items: Sequence[object] | Iterable[object], most: int = 12, *, quoted: bool = False) -> str:
-    """Returns the first ``most`` items as a list for a message, such as ``a, b, c and 3 more``.
+    """Returns ``items`` as a text for a message, such as ``a, b, c and 3 more``.
 
-    Every item is made safe to print. The list is ``none`` if there are no items.
+    The text lists at most ``most`` items, and says how many items are not listed. Every item is made safe to print. The
+    text is ``none`` if there are no items.
 
     >>> few(["a", "b", "c"], most=2, quoted=True)
     "'a', 'b' and 1 more"

@@ -182,9 +182,11 @@ class Task(Settings):
         return self.head.dropout if self.head_kind.has_weights else 0.0
 
     def pooled(self, default: Pooling) -> Reads:
-        """Returns the pooling of the vectors that the task's head reads; ``words`` if the task assigns labels to words.
+        """Returns the pooling that makes one vector from a sequence of tokens, for the task's head.
 
-        The pooling is the one that the task sets, or else that of the kind of head, or else ``default``.
+        The task may set a pooling. If the task sets none, its kind of head may set a pooling. If both set none, the
+        pooling is ``default``. For a task that assigns a label to each word, the result is ``words``, because the head
+        then reads a vector for each word.
         """
         return "words" if self.reads_words else self.pooling or self.head_kind.pooling or default
 

@@ -147,8 +147,8 @@ class Suits:
     """How well an answer type suits some columns, and what a recipe then says about them.
 
     Attributes:
-        degree: How well, from 0 to 1. The type with the highest degree is guessed. Types that the user shall be asked
-            about have degrees that are less than ``CLOSE`` below it.
+        degree: How well, from 0 to 1. The type with the highest degree is guessed. If the user is asked for the
+            type, the choices are all types whose degree differs from the highest degree by less than ``CLOSE``.
         because: What the columns hold, such as ``5 whole numbers, 1 to 5``.
         when: The condition under which this type is right, though another suits better: ``if they have an order``.
         settings: Settings of the task that this type needs here, such as ``labels``.

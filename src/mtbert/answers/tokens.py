@@ -3,8 +3,9 @@
 Tags are BIO if each is ``O``, ``B-TYPE`` or ``I-TYPE``; else they are plain. ``entities.py`` says what an entity is.
 The model gives one logit per word and tag.
 
-A word gets no prediction if its text was cut before it, or if the tokenizer drops its characters. Its prediction is
-then ``nan``, and its decision -1. A decision of -1 counts as the tag ``O``, or as a wrong answer if the tags are plain.
+A word is not read if it is in the part of a long text that is cut off, or if the tokenizer drops all characters of the
+word. The prediction for a word that is not read is ``nan``, and the decision is -1. A decision of -1 counts as the tag
+``O`` or, if the tags are plain, as a wrong answer.
 
 The cell of a row is a JSON list of its tags. ``data/words.py`` makes this list.
 

@@ -249,7 +249,7 @@ def _is_perhaps_label(column: SeenColumn) -> bool:
 
 
 def _counts_rows(column: SeenColumn) -> bool:
-    """Returns whether a column of numbers has a larger one in each row than in the row before."""
+    """Returns whether the numbers in a column increase from each row to the next. Empty cells are ignored."""
     return [float(str(cell)) for cell in column.filled] == list(column.numbers)
 
 

@@ -146,7 +146,10 @@ def _source(seen: Sequence[SeenFile], folder: Path) -> Any:
 
 
 def _place(path: Path) -> Path:
-    """Returns ``path`` with the links of its folder resolved. A link to the data itself stays: it may be moved."""
+    """Returns ``path`` with the symbolic links in its folder part resolved.
+
+    If the file is a symbolic link too, the file's link is kept. The user may later let the link point to another file.
+    """
     return files.resolved(path.parent) / path.name if path.name not in ("", "..") else files.resolved(path)
 
 

@@ -40,7 +40,10 @@ class Change(nn.Module):
         self.b = nn.Parameter(weight.new_zeros(stacked, outputs // stacked, settings.rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns ``weight`` plus its low-rank change: ``[P * O, I]``, which is ``P`` stacked matrices ``[O, I]``."""
+        """Returns the sum of ``weight`` and its low-rank change.
+
+        The shape of the sum is ``[P * O, I]``. The sum consists of ``P`` matrices ``[O, I]``, one below the other.
+        """
         return weight + self.scale * (self.b @ self.a).flatten(0, 1)
 
 

@@ -253,7 +253,8 @@ class Model(nn.Module):
         """Returns the output of the task called ``name``, which has its own copies of the encoder's top layers.
 
         ``hidden_MD`` is the input of these copies: the output of the shared layers for all tokens of the
-        task's :class:`~mtbert.batch.Span`. ``distant`` has the rows of relative positions for this span, if any.
+        task's :class:`~mtbert.batch.Span`. ``distant`` holds, for each distance between two tokens of the span, a row
+        of the encoder's table of relative positions. ``distant`` is None if there is no such table.
         """
         part = only(batch, name)
         tokens_M = batch.places[name].tokens_M

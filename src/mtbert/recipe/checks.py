@@ -214,7 +214,7 @@ def check_with_encoder(tasks: Tasks, model: ModelRecipe, train: TrainRecipe, enc
 
 
 def check_rows(task: TaskRecipe, rows: int) -> None:
-    """Raises ValueError if ``rows``, the number of train rows, is too small for the settings of the table."""
+    """Raises ValueError if ``no_duplicates`` is set and the number of train rows, ``rows``, is below ``batch_size``."""
     if task.no_duplicates and rows < task.batch_size:
         kind = "task" if task.table is None else "table"
         raise ValueError(

@@ -144,10 +144,10 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def scale_ends(values: Sequence[float], room: float = 0.05) -> tuple[float, float]:
-    """Returns the lowest and the highest finite value, moved apart by the share ``room`` of their distance.
+    """Returns the two ends of an axis: the lowest and the highest finite value, each moved outwards.
 
-    If there is no finite value, returns (0, 1). If all are equal, the ends are moved by half of the value or, if it is
-    0, by 1.
+    Each end is moved by ``room`` times the distance between the two values. If all finite values are equal, each end is
+    moved by half of the absolute value or, if the value is 0, by 1. If there is no finite value, returns (0, 1).
 
     >>> scale_ends([1.0, 2.0, float("nan")], room=0.5)
     (0.5, 2.5)

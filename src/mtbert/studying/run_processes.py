@@ -78,7 +78,7 @@ class _Worker:
 
 @dataclass
 class _Crew:
-    """The processes that train runs for this command, and the names of the runs that are waiting, running or failed."""
+    """The training processes that a command has started, and the names of its waiting, running and failed runs."""
 
     places: Mapping[str, RunPlace]
     workers: int

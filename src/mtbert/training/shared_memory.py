@@ -28,10 +28,11 @@ class SharedMemory:
 
 @dataclass(frozen=True)
 class _Place:
-    """The address of shared memory: a machine, a process, a file descriptor of the process, and the first bytes.
+    """The address of shared memory: a machine, a process ID, a file descriptor of the process, and the first bytes.
 
-    The memory begins with the bytes ``mark``, which no other memory begins with. Two machines can look the same from
-    inside, such as two copies of one virtual machine, and a process of one may have the number of one of the other.
+    The first bytes, ``mark``, are unique to this memory. A process that opens the memory checks these bytes,
+    because two copies of a virtual machine may look like one machine, and a process on one copy may have the same ID as
+    a process on the other copy.
     """
 
     machine: tuple[str, str]

@@ -163,10 +163,12 @@ class PartPlan:
     share: PartShare
 
     def maker(self, predictor: Predictor | None = None) -> Maker:
-        """Returns a maker of the parts in the plan's share. It uses ``predictor`` or, if this is None, loads the model.
+        """Returns a :class:`Maker` for the parts that this plan names.
+
+        The maker uses ``predictor``. If ``predictor`` is None, the model is loaded.
 
         Raises:
-            ValueError: If the model that it loads is another one than that of the plan.
+            ValueError: If the files of the loaded model have changed since the plan was made.
         """
         if predictor is None:
             predictor, model = load_whole(self.run)

@@ -151,9 +151,10 @@ def answered(columns: Sequence[str], given: Iterable[Mapping[str, object]], answ
 
 
 def answer_names(columns: Collection[str], keys: Iterable[str]) -> dict[str, str]:
-    """Returns a dict from each of ``keys``, the names of answers, to the name of its output column.
+    """Returns a dict that maps the name of each answer in ``keys`` to the name of the output column for the answer.
 
-    No output column has the name of one of the input ``columns``.
+    No output column has the name of an input column or of another output column. ``columns`` contains the names of the
+    input columns.
     """
     names: dict[str, str] = {}
     for key in keys:

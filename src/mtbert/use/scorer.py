@@ -40,19 +40,22 @@ class ScoredBlock:
 
 
 class Scorer:
-    """Answers blocks of files that all have the same columns. All tasks answer in one pass through the encoder.
+    """Computes the tasks' answers to the rows of input files, one block of rows at a time.
+
+    All input files have the same columns. One pass through the encoder serves all tasks.
 
     Args:
         predictor: The model.
-        recipe: The recipe of its run, which names the columns.
-        tasks: The tasks that answer.
-        single: Whether answers are written without the name of the task. There is one task then.
-        columns: The columns of the files.
-        name: The name of a file with these columns, for messages.
+        recipe: The recipe of the model's run. The recipe says which columns each task reads.
+        tasks: The names of the tasks.
+        single: Whether answers are written without the name of the task. There must then be only one task.
+        columns: The names of the columns in the input files.
+        name: The name of an input file, for messages.
         suffix: The ending of the output files.
 
     Raises:
-        ValueError: If a task cannot be answered from such columns.
+        ValueError: If the model or the recipe lacks a task, or if the recipe names too few or too many text columns for
+            a task.
     """
 
     def __init__(
