@@ -109,7 +109,7 @@ def draw_dev(
 def draw_held_out(share: float, settings: TaskRecipe, table: SourceTable, rows: Rows) -> Rows:
     """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
 
-    Held-out rows share no text with the other rows, unless dev is drawn row by row: then they are drawn so too.
+    Held-out rows share no text with the other rows. But if dev is drawn row by row, held-out rows are too.
 
     Raises:
         ValueError: If all rows share texts.
