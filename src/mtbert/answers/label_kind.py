@@ -214,7 +214,10 @@ class LabelKind(ABC, Generic[_Labels]):
 
     @abstractmethod
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns a label or an answer as a report shows it: an index in :meth:`choices`, a score, or a text."""
+        """Returns a label or an answer in the form that a report needs.
+
+        Such a form is the index of a class in :meth:`choices`, or a score, or a text.
+        """
 
     def tables(self, task: TaskFacts, decision: Array, labels: _Labels) -> list[Shown | str]:
         """Returns what ``mtbert evaluate`` prints in addition to the scores: a list of tables and of texts."""

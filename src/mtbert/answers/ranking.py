@@ -171,8 +171,8 @@ class Cosines(PredictionKind[Labels]):
     def decode(self, task: TaskFacts, prediction: Tensor, threshold: float | Tensor) -> list[dict[str, Any]]:
         """Returns for each example a dict about its candidates, with the keys ``first``, ``ranks`` and ``cosines``.
 
-        ``first`` is the number of the best candidate, counted from 1. ``ranks`` and ``cosines`` are lists with the rank
-        of each candidate, also counted from 1, and with its cosine. Candidates with equal cosines keep their order.
+        ``first`` is the number of the best candidate. ``ranks`` lists the rank of each candidate. Numbers and ranks
+        count from 1. ``cosines`` lists the cosine of each candidate. Candidates with equal cosines keep their order.
         """
         order_BC = prediction.argsort(dim=1, descending=True, stable=True)
         ranks_BC = order_BC.argsort(dim=1) + 1

@@ -39,10 +39,10 @@ def study(
 
     To share the work, give the same command several times, on one machine or on several that share the disk.
 
-    Shipped studies: demo (generated data, nine runs, about 20 minutes on two busy cores), paper (the recipes called
-    paper/...), quick (the same techniques with MiniLM and shorter runs), best (all recipes of quick, and the recipe
-    best), best-parts (the recipe best, each time without one of its parts), six (seven tasks from six data sets: one
-    model for all tasks, and one model for each task).
+    Shipped studies: 'demo' has generated data and nine runs (about 20 minutes on two busy cores). 'paper' has the
+    recipes called paper/... . 'quick' has the same techniques with MiniLM and shorter runs. 'best' has the recipes of
+    'quick' and the recipe 'best'. 'best-parts' has the recipe 'best', each time without one of its parts. 'six'
+    compares one model for seven tasks, from six data sets, with one model for each task.
 
     Examples:
 

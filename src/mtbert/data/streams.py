@@ -44,7 +44,7 @@ class Block:
     table: Any = None
 
     def records(self, wanted: Sequence[str]) -> Records:
-        """Returns the rows of the block with the values of the ``wanted`` columns."""
+        """Returns the rows of this block. Each row holds only the values of the ``wanted`` columns."""
         at = [self.columns.index(column) if column in self.columns else None for column in wanted]
         if self.table is None:
             found = ([None if i is None else row[i] for i in at] for row in self.rows)

@@ -109,7 +109,7 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
 
 
 def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
-    """Returns the columns of the first file, each with the cells from all files that have it."""
+    """Returns the columns of the first file. Each holds the cells of this column from all files that have it."""
     by_name = [{column.name: column for column in file.columns} for file in files]
     if len(files) == 1:
         return list(by_name[0].values())

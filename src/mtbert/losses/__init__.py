@@ -115,11 +115,11 @@ class Pass:
         return made[self.task.name]
 
     def twin(self) -> torch.Generator:
-        """Returns a new random generator for repeating this forward pass with :meth:`finish`.
+        """Returns a new random generator, with which :meth:`finish` repeats this forward pass.
 
-        All these generators start in the same state, so all repetitions use the same dropout masks. If :attr:`repeats`
-        is true, the original forward pass used these masks too, so a repetition has the same output. If it is false,
-        the original forward pass used other masks.
+        Every call returns a generator in the same state, so all repetitions use the same dropout masks. If
+        :attr:`repeats` is true, the original forward pass used these masks too, so a repetition has the same output. If
+        it is false, the original forward pass used other masks.
         """
         import torch
 

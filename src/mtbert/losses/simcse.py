@@ -43,8 +43,8 @@ class SimCSE(Settings):
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
         """Returns three tensors: the queries' vectors, the candidates' vectors, and a cluster number for each text.
 
-        The texts are all queries and candidates; equal texts have equal numbers. The tensors cover only the rows of the
-        forward pass ``p`` that have a right candidate. See :func:`right_candidates` for the shapes.
+        Equal texts have equal numbers. Rows of the forward pass that have no right candidate are left out of all three
+        tensors. See :func:`right_candidates` for the shapes.
         """
         return right_candidates(p)
 

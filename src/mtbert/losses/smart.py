@@ -103,15 +103,16 @@ class Smart(Settings):
     """The mean divergence between the predictions with and without adversarial noise on the embeddings.
 
     The noise is added to the input of the first layer. This input is the sum of the embeddings after normalisation and
-    dropout (for ELECTRA, after its projection too). The published code instead feeds the output of the embedding layer
-    back in as word embeddings, so that positions and segments are added twice. There are two modes:
+    dropout (for ELECTRA, also after the projection to the encoder's width). The published code instead feeds the output
+    of the embedding layer back in as word embeddings, so that positions and segments are added twice. There are two
+    modes:
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
-      :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Difference:
-      the final loss here is a mean over the batch, while smart-pytorch computes a sum.
+      :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Unlike in
+      smart-pytorch, the final loss is a mean over the batch and not a sum.
     - ``paper`` is the method of Jiang et al.: the noise stays within ``radius``, and the final loss has its full
       gradient. All passes of this mode are in float32, because bfloat16 is too coarse for noise as small as ``radius``.
-      Even so, the mode has hardly any effect.
+      This mode hardly changes what a model learns.
 
     For a task that predicts scores, the squared error replaces the KL divergences. In mode ``reference``, no gradient
     flows through the target of the squared error, so the gradient of the error is halved. The default weight

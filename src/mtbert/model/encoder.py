@@ -148,7 +148,7 @@ class Encoder(nn.Module):
     def distances(self, groups: Groups, *, apart: bool = False) -> Distances | None:
         """Returns the distances between tokens of a batch; None if the encoder has no relative positions.
 
-        If ``apart`` is true, the distances are repeated for each span of the batch, see
+        If ``apart`` is true, each span of the batch gets a list of distances of its own, see
         :func:`~mtbert.model.relative.distances_in`.
         """
         return None if self.relative is None else distances_in(groups, apart=apart)

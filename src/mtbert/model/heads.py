@@ -146,7 +146,7 @@ def native_head(task: Task, config: EncoderConfig) -> NativeHead | None:
 
     Raises:
         ValueError: If ``task`` has ``head: native``, but this head is not known for the encoder's family, needs a
-            pooler that the encoder lacks, or does not read what the task's head would read.
+            pooler that the encoder lacks, or cannot read vectors that are pooled as the task says.
     """
     if not task.head_kind.native:
         return None

@@ -115,9 +115,10 @@ class ByDistance(ABC):
         return replace(self, index_R=self.index_R[part], rows_RW=self.rows_RW[part], zero=zero)
 
     def middle(self, group: Group) -> Tensor:
-        """Returns the rows of the encoder's table for the distances from ``-L`` to ``L``, ``[2 * L + 1, W]``.
+        """Returns a row for each distance from ``-L`` to ``L``, ``[2 * L + 1, W]``.
 
-        ``L`` is the length of the sequences in ``group``, and ``W`` is the width of a row.
+        The rows come from the encoder's table of relative positions. ``L`` is the length of the sequences in ``group``,
+        and ``W`` is the width of a row.
         """
         if self.rows_RW.shape[0] == 2 * group.length + 1:  # always in a traced graph, where a slice has no known size
             return self.rows_RW
@@ -212,7 +213,7 @@ class RelativeEmbedding(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class DistanceVectors(ByDistance):
-    """The vectors of the distances in a batch, from which each layer makes queries and keys of the distances."""
+    """A vector for each distance between tokens of a batch. Each layer maps these vectors to queries and keys."""
 
     source: RelativeEmbedding
 

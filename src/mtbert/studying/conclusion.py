@@ -319,7 +319,7 @@ def _lower_end(score: ScoreEstimate) -> float:
 
 
 def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -> str:
-    """Returns sentences: when a run was stopped, how good ``row`` is by ``score``, how good the best constant is."""
+    """Returns sentences about one recipe: when its run was stopped, its score, and that of the best constant answer."""
     scores, constant = summary.rows[row].scores, summary.baseline[score]
     found = scores[score]
     who = row if results.stopped is None else f"{results.stopped.sentence} {row}"

@@ -1,6 +1,7 @@
-"""The plan of a study: every recipe that the study compares, called a row, is run with every seed.
+"""The plan of a study. A study compares recipes, and runs each of them with every seed.
 
-A row has a name, and may name another row as its control. The study then compares the row with its control.
+The plan has a row for each recipe. A row has a name, and may name another row as its control. The study then compares
+the row with its control.
 """
 
 import json

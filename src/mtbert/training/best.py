@@ -30,6 +30,8 @@ def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, f
 class BestSoFar:
     """The best score so far, and the number of evaluations since it was first reached.
 
+    Of equal scores, the one with the larger ``sure`` is kept. In the example, each pair is ``(score, sure)``.
+
     >>> best = BestSoFar()
     >>> [best.count(score, sure) for score, sure in ((0.5, -2), (0.7, -3), (0.7, -4), (0.7, -1), (0.6, 0))]
     [True, True, False, True, False]

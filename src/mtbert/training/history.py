@@ -126,7 +126,7 @@ def task_scores(line: Line) -> dict[str, Evaluation]:
 
 
 class NoLog:
-    """A log that writes nothing, for the processes of a run other than the first."""
+    """A log that writes nothing. All processes of a run except the first use it."""
 
     def step(self, step: Line, timing: StepTime) -> None:
         """Logs an optimizer step, and its time and memory."""

@@ -120,9 +120,10 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Filled:
-    """Facts about one part: its number of rows, whether it is the last part of its input file, and unanswered rows.
+    """Facts about one part of the answers to an input file.
 
-    ``without`` maps the name of each task to the number of rows that the task has not answered.
+    ``rows`` is its number of rows. ``last`` says whether it is the last part of its input file. ``without`` maps the
+    name of each task to the number of rows that the task has not answered.
     """
 
     rows: int

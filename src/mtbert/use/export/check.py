@@ -68,8 +68,8 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
         tolerance: The largest allowed loss of score.
 
     Raises:
-        Differs: If the exported model's score is lower by more than ``tolerance``. The message contains both scores.
-            Also if the exported model's answers do not follow from its raw predictions.
+        Differs: If the exported model's score is lower by more than ``tolerance``, or if the exported model's answers
+            do not follow from its raw predictions. In the first case, the message contains both scores.
     """
     found = dict(answering(data))
     found.pop(READ_VECTORS, None)  # the scored predictions were made from them
