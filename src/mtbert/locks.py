@@ -275,9 +275,10 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 
 
 def _put_back(found: Path, place: Path, taken: int) -> bool:
-    """Renames the locked folder ``found`` to ``place``, and returns whether this succeeded.
+    """Renames the locked folder ``found`` to ``place``, and returns whether the rename succeeded.
 
-    If another process was faster, releases the lock by closing its file descriptor ``taken``.
+    The rename fails if another process moves ``found`` or creates ``place`` first. The lock is then released by closing
+    ``taken``, the file descriptor of the lock.
     """
     try:
         found.rename(place)

@@ -294,7 +294,9 @@ def _literal(value: object) -> str:
 
 
 def see(topic: str) -> str:
-    """Returns the end of an error that a page of the documents explains further; ``topic`` is as in ``mtbert docs``.
+    """Returns a hint for the end of an error message: the command that shows a page with more about the error.
+
+    ``topic`` is what the user types after ``mtbert docs``.
 
     >>> see("recipes/the-dev-split")
     '(mtbert docs recipes/the-dev-split)'
@@ -305,7 +307,8 @@ def see(topic: str) -> str:
 def tell_end(console: "Console", done: str, *following: str) -> None:
     """Prints the last lines of a command: where its results are, and the commands that the user may want to type next.
 
-    Every command that takes long ends with these lines. ``following`` holds results of :func:`command_line`.
+    Every command that takes long ends with these lines. ``following`` holds the next commands as text, for example from
+    :func:`command_line`.
     """
     console.print(f"done: {done}", markup=False, soft_wrap=True)
     for word, line in zip(("next", *["or"] * len(following)), following, strict=False):

@@ -1,9 +1,9 @@
 """Entities in sequences of tags, and the metrics that count them.
 
-An entity is the longest run of words of one type in which no word after the first has a ``B`` tag. An ``I-TYPE`` that
-continues no entity therefore begins one, as in the default mode of the library seqeval and in CoNLL's script. Both
-predictions and labels are read in this way, so tags in the older scheme IOB1 become BIO tags. If a task's
-tags are not BIO tags, each word that has a tag is an entity of its own.
+An entity is a sequence of words with tags of one type. The sequence is as long as possible, but only its first word
+may have a ``B`` tag. An ``I-TYPE`` that continues no entity therefore begins one, as in the default mode of the library
+seqeval and in CoNLL's script. Both predictions and labels are read in this way, so tags in the older scheme IOB1 become
+BIO tags. If a task's tags are not BIO tags, each word that has a tag is an entity of its own.
 
 The metrics are those of seqeval, with which the tests compare them. An entity in an answer is right if an entity in the
 labels has the same words and the same type. Precision, recall and F1 are computed over all types together (micro).

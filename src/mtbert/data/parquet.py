@@ -62,7 +62,10 @@ def parquet_file(name: str, file: BinaryIO, buffer: int = 0) -> Any:
 
 
 def cell_values(name: str, column: str, array: Any) -> list[object]:
-    """Returns the values of an Arrow array as Python objects. Errors name the file ``name`` and the column."""
+    """Returns the values of an Arrow array as Python objects.
+
+    Error messages say that the values are from the column ``column`` of the file ``name``.
+    """
     try:
         return list(array.to_pylist())
     except (ValueError, OverflowError) as error:

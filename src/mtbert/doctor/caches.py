@@ -46,7 +46,7 @@ def _cache(name: str, folder: Path, empty: str, *, writable: bool = False) -> Fi
 
 
 def _sizes(folder: Path) -> Iterator[int]:
-    """Yields the size of each file below ``folder``, of at most :data:`MOST_FILES`. Links are not followed."""
+    """Yields the sizes of the files below ``folder``, and stops after :data:`MOST_FILES` files. Follows no links."""
     files = 0
     for place, _, names in os.walk(folder):
         for name in names:

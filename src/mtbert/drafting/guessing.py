@@ -1,4 +1,4 @@
-"""Guessing the tasks of files: which columns are their texts and labels, which type their answers have."""
+"""Guessing the tasks of data files: for each task, its text columns, its label columns and its answer type."""
 
 import re
 import unicodedata

@@ -15,7 +15,10 @@ _OTHERS = frozenset(
 
 
 def looks_english(texts: Iterable[str]) -> bool:
-    """Returns whether texts look English: Latin letters, and no more frequent words of other languages than of English.
+    """Returns whether texts look English.
+
+    At least half of the words must have only Latin letters. Common English words must occur at least as often as
+    common words of other languages.
 
     >>> looks_english(["The film is good."]), looks_english(["Der Film ist gut."]), looks_english(["good film"])
     (True, False, True)

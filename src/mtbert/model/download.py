@@ -64,9 +64,10 @@ READ_ME, LARGEST_READ_ME = "README.md", 2**20  # bytes
 
 
 def find_config(path: str) -> Path:
-    """Returns the ``config.json`` of an encoder. From the Hugging Face hub, this file alone is downloaded.
+    """Returns the path of an encoder's ``config.json``. From the Hugging Face hub, only this file is downloaded.
 
-    The argument and the errors are those of :func:`find_encoder`. The file itself may be missing.
+    The argument and the errors are the same as in :func:`find_encoder`. For a local folder, the path is returned even
+    if the folder has no ``config.json``.
     """
     folder = _demo_folder() if path == "demo" else _local(path)
     if folder is not None:

@@ -74,7 +74,10 @@ def _difference(name: str, one: Comparison) -> Interval:
 
 
 def dev_scores(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the dev scores of a study's recipes. A single recipe is compared with the best constant answer."""
+    """Draws the dev scores of a study's recipes.
+
+    If the study has only one recipe, each score is drawn beside the score of the best constant answer.
+    """
     alt = if_seeds(
         results.runs,
         "The mean score on dev over the seeds, with its 95% interval, which covers the chance in seeds and examples.",

@@ -67,11 +67,11 @@ class Summary:
     main: str  # the score that decides: overall, or the score of the reference's only task
 
     def judged_by(self, by_score: Mapping[str, Comparison]) -> str | None:
-        """Returns the name of the score that decides whether one recipe of the study is better than another.
+        """Returns the name of the score that decides which of two recipes is better.
 
-        ``by_score`` maps the names of scores to comparisons of these two recipes. If the main score is in ``by_score``,
-        the main score decides. Otherwise, if ``by_score`` has a single score, the single score decides. Otherwise,
-        returns None.
+        ``by_score`` maps the name of each score to the comparison of the two recipes by this score. If the main score
+        is in ``by_score``, the main score decides. Otherwise, if ``by_score`` has a single score, the single score
+        decides. Otherwise, returns None.
         """
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 

@@ -280,11 +280,11 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns, for each task, the weighted sum of its losses for one forward pass of a step.
+        """Returns a dict from task to the weighted sum of the task's losses in one forward pass of a step.
 
-        Losses that compare examples of different passes are not computed here: ``surrogates`` contains them. Every
-        other loss is computed from this pass, and multiplied by the share of the task's examples in the step that this
-        pass contains. ``amounts`` says how much the examples of each task count in the whole step.
+        Losses that compare examples of different passes are taken from ``surrogates``. Every other loss is computed
+        from this pass, and multiplied by a fraction: the task's amount of examples in this pass, divided by the task's
+        amount of examples in the whole step, which is in ``amounts``.
         """
         totals = {}
         for name, made in passes.items():

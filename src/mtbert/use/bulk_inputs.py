@@ -1,4 +1,4 @@
-"""The input files of ``predict`` for many files: which they are, and the checks before any of them is answered."""
+"""Finding the input files of a ``predict`` command, and checking all files before the first answer is computed."""
 
 import glob
 import os

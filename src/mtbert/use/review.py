@@ -61,9 +61,10 @@ def review_run(
         source: The pool: a file with the text columns of the task. It may have labels; a row with a label for the task
             is left out, and a warning says how many rows are left out for this reason.
         top: The largest number of rows to write.
-        output: The file to write. It has all columns that tasks read from the train file of ``task``: the id and the
-            texts of each row, empty label columns, and weight columns that hold 1. Two more columns hold the model's
-            answer and the probability of this answer. The least certain row comes first.
+        output: The file to write. It has every column that the recipe reads from the train file of ``task``, including
+            columns for other tasks. The ids and the texts come from the pool, the label columns are empty, and the
+            weight columns hold 1. Two more columns hold the model's answer and the probability of this answer. The
+            least certain row comes first.
         console: Shows warnings and what was written.
         overrides: Changes to the run's recipe, as ``a.b=c``.
         overwrite: Whether to replace an existing file.
