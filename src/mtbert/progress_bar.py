@@ -178,8 +178,8 @@ def progress_of(what: str, total: int | None = None, unit: str = "row") -> Itera
 
     Returns:
         A context manager that yields a function. The caller gives this function the number of units that were done
-        since the last call. Work that counts nothing need not call it. If other work begins inside the ``with`` block,
-        only the outer work is shown.
+        since the last call. If the work has no units to count, the caller need not call the function. If other work
+        begins inside the ``with`` block, only the outer work is shown.
     """
     console = _follower.get()
     if console is None:

@@ -29,9 +29,10 @@ _CODES = {"id", "ids", "idx", "index", "code", "codes"}
 
 @dataclass(frozen=True)
 class SeenColumn:
-    """The cells of a column, in those rows of a file that were looked at.
+    """The cells of a column, in the rows that were read.
 
-    A cell is a text without spaces at its ends, a list, None if it is empty, or some other object, which is no label.
+    An empty cell is None. Any other cell is a text without spaces at its ends, a list, or an object that cannot be a
+    label.
     """
 
     name: str

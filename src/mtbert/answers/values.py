@@ -1,4 +1,4 @@
-"""Classes for labels, cells, metrics and what is shown to people: the values that each type of answer works with.
+"""Python types that all answer types use, for labels, cells of files, metrics, and tables that are shown to the user.
 
 Dimension key: B examples, K numbers of one answer, such as one logit per class, S seeds, R resamples.
 """

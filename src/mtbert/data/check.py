@@ -77,7 +77,8 @@ def without_examples(task: Task, split: str, labels: Distribution) -> list[str]:
 def _with_few(where: str, labels: Distribution, rare: float, use: str) -> list[str]:
     """Returns a list with one warning if classes have few examples, otherwise an empty list.
 
-    Fewer than ``max(FEW, rare)`` examples are too few to ``use``, which is ``learn from`` or ``score``.
+    A class has few examples if it has at least one, but fewer than ``max(FEW, rare)``. The argument ``use`` is the verb
+    of the warning, ``learn from`` or ``score``.
     """
     counts = labels.counts if labels.classes else ()
     little = {name: number for name, number in counts if 0 < number < max(FEW, rare)}

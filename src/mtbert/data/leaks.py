@@ -42,7 +42,10 @@ def leaks(train: Sequence[TextColumn], dev: Mapping[str, Sequence[TextColumn]]) 
 
 
 def leak_line(number: int, size: int, noun: str = "example") -> str:
-    """Returns a warning that ``number`` of the ``size`` examples of dev have a text that is in train too."""
+    """Returns a warning that some dev examples have a text that is also in train.
+
+    ``number`` is the number of these examples, and ``size`` is the number of all dev examples.
+    """
     return (
         f"dev: {number:,} of {count(size, noun)} ({number / size:.1%}) have a text that is in train too, "
         "so scores on dev may be too good."

@@ -107,8 +107,8 @@ class Source(Settings):
     def shares(self, other: "Source") -> bool:
         """Returns whether this source and ``other`` may have rows in common.
 
-        Two sources that read the same file may have rows in common, unless both have a filter ``where`` and the filters
-        differ. A source without files has rows in common only with an equal source.
+        Two sources that read the same file may have rows in common, unless each has a filter (setting ``where``) and
+        the two filters differ. A source without files has rows in common only with an equal source.
         """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where

@@ -200,7 +200,7 @@ def batch_size(table: TableGuess) -> int:
 
 
 def all_english(tables: Sequence[TableGuess]) -> bool:
-    """Returns whether the texts look English, as the encoder expects that a recipe gets."""
+    """Returns whether the texts in the tables look English. The encoder in a new recipe is for English texts."""
     cells = (cell for table in tables for column in table.texts for cell in column.filled[:SAMPLED])
     return looks_english(" ".join(map(str, cell)) if isinstance(cell, list) else str(cell) for cell in cells)
 

@@ -280,10 +280,10 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields a pair (task, output) for every task that reads the rows of the span ``name``.
+        """Yields a pair (task, output) for every task that reads the span called ``name``.
 
         A span holds the batch's rows of one table. ``hidden_RD`` is the last layer's output for all tokens or, if
-        ``first_only`` is true, for the first token of each sequence. The pooler is taken from ``top``.
+        ``first_only`` is true, for the first token of each sequence. The module ``top`` contains the pooler.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

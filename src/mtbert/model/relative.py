@@ -107,7 +107,10 @@ class ByDistance(ABC):
     zero: int | Mapping[str, int]
 
     def only(self, span: str) -> Self:
-        """Returns a copy with the table rows of one span of the batch alone; ``self`` if all spans share their rows."""
+        """Returns a copy with only the table rows for the span called ``span``.
+
+        If all spans share the same table rows, returns ``self``.
+        """
         if not isinstance(self.zero, Mapping):
             return self
         part = _spans(self.zero)[span]

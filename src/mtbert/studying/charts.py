@@ -104,8 +104,8 @@ class Chart:
 def best_beside_reference(results: Results, summary: Summary, task: str) -> list[str]:
     """Returns the names of two recipes of the study: the reference recipe, and the one with the best score on ``task``.
 
-    If the reference recipe is also the best one, its name is returned once. If it has no score on ``task``, its name is
-    left out.
+    If the reference recipe has the best score itself, its name is returned once. A reference recipe without a score on
+    ``task`` is left out.
     """
     known = {row: s.scores[task].mean for row, s in summary.rows.items() if task in s.scores}
     wanted = [results.outline.reference, max(known, key=lambda row: known[row], default="")]

@@ -76,7 +76,7 @@ class Summary:
         return self.main if self.main in by_score else next(iter(by_score)) if len(by_score) == 1 else None
 
     def collapse_mark(self, row: str) -> str:
-        """Returns a mark such as `` (collapsed: sst)`` for the recipe of the study that is called ``row``.
+        """Returns a mark such as `` (collapsed: sst)`` for a recipe of the study. ``row`` is the name of the recipe.
 
         The mark names each task for which a run of the recipe gives nearly the same answer to all examples. If there is
         no such task, the mark is an empty text.

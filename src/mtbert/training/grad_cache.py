@@ -81,10 +81,10 @@ def fed_in_processes(
     processes: Processes,
     device: torch.device,
 ) -> list[dict[str, Fed]]:
-    """Does the same as :func:`fed_by_pass` if several processes make the forward passes of a step.
+    """Returns the same as :func:`fed_by_pass`, but only for the forward passes of this process.
 
-    ``gathered`` and the result are about the passes of this process. Each process gets the tensors of all others, and
-    computes the losses over all passes.
+    Other processes make the other passes of the step. ``gathered`` contains an entry for each pass of this process.
+    Each process gets the tensors from all other processes, and computes the losses over the passes of all processes.
     """
     of_ranks = processes.all(gathered)
     everything = [

@@ -1,4 +1,4 @@
-"""Answers to the rows of a large file, block by block, and the columns in which answers are written."""
+"""Computes answers to the rows of a large file, one block of rows at a time, and names the output columns."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

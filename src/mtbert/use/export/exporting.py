@@ -53,7 +53,7 @@ def export(
             and its answers differ a little.
         tolerance: The largest drop in dev score that ``int8`` may cause.
         overwrite: Whether to replace an earlier export.
-        progress: Whether to print what the command prints. None: only in a notebook.
+        progress: Whether to print progress and results, as ``mtbert export`` does. None: only in a notebook.
 
     Returns:
         The export. ``path`` is the folder. ``largest`` is the largest difference between an answer of the exported
@@ -62,7 +62,8 @@ def export(
     Raises:
         ValueError, FileNotFoundError: If the model or the rows cannot be read, if the format cannot hold a task that is
             named in ``tasks``, or if ``out`` exists.
-        FloatingPointError: If the exported model gives other answers. Nothing is written then.
+        FloatingPointError: If the answers of the exported model differ too much from the answers of the original. In
+            this case, nothing is written.
 
     >>> mtbert.export("runs/mine", "onnx", "mine-onnx", ["topic"]).largest  # doctest: +SKIP
     2.4e-07

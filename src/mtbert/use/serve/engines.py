@@ -82,9 +82,9 @@ def engine_named(name: EngineName, model: Model, precision: str) -> Engine:
 
 
 def difference(predictor: Predictor, engine: Engine) -> float:
-    """Returns the largest difference between the engine's answers to some toy texts and those of PyTorch.
+    """Returns the largest difference between an answer of ``engine`` and PyTorch's answer to the same toy text.
 
-    Differences between scores are divided by the width of the task's range.
+    A difference between scores is divided by the width of the task's range.
     """
     found = 0.0
     for name, task in predictor.tasks.items():

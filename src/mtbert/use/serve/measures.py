@@ -46,7 +46,7 @@ class Measures:
         self._waiting.set_function(lambda: float(size()))
 
     def text(self) -> tuple[Any, str]:
-        """Returns a pair: all metrics as text in the format of Prometheus, encoded as bytes, and its content type."""
+        """Returns a pair (page, content type). The page holds all metrics in Prometheus text format, as bytes."""
         from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
         return generate_latest(self._registry), CONTENT_TYPE_LATEST
