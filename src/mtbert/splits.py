@@ -146,7 +146,11 @@ def split_table(recipe: Recipe, name: str) -> TableSplit:
 def _cut(
     recipe: Recipe, readers: Sequence[TaskRecipe], whole: SourceTable, tables: Sequence[SourceTable]
 ) -> TableSplit:
-    """Returns the split of a table that was read. ``whole`` also has the rows that the filter ``where`` excludes."""
+    """Splits a table into train, dev and held-out rows. ``whole`` is the train data before ``where`` removes rows.
+
+    ``tables`` holds the train data without these rows, and the dev data if dev has a source of its own. In this case,
+    ``whole`` is not used.
+    """
     settings = readers[0]
     views = [_views(table, readers) for table in tables]
     tasks = {each.name: labels.complete(each.task, own) for each, *own in zip(readers, *views, strict=True)}

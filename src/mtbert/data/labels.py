@@ -23,10 +23,11 @@ _Made = TypeVar("_Made", bound=npt.NDArray[Any] | Ragged)
 
 
 def complete(task: Task, tables: Sequence[Table]) -> Task:
-    """Returns the task with its classes or score range. If the recipe does not set these, they come from the tables.
+    """Returns a copy of the task with its classes or its score range.
 
-    If a table gives texts as lists of words, and the task has no splitter yet, the task gets the splitter that joins
-    words by single spaces. Prediction then reads texts in the same form as training.
+    Classes or a score range that the recipe does not set are found in the tables. If the texts in the first table are
+    lists of words, and the recipe sets no ``splitter``, the copy gets the splitter ``unicode-joined``. Prediction then
+    joins the words of a text by single spaces, as training does.
 
     Raises:
         ValueError: If the tables contain labels that do not suit the task's type. The message names file and column,

@@ -28,11 +28,12 @@ class Reading:
 
     Attributes:
         texts: The indices of the task's text columns in the ``texts`` of the source table.
-        labels: The index of the task's column of labels in the ``labels`` of the source table.
-        named: The names of the label columns in the file.
-        weight: The index of the task's column of weights in the ``labels`` of the source table. Columns of weights and
-            columns of labels are stored there together. None if the task has no weights.
-        weighted: The name of the column of weights in the file; None if the task has no weights.
+        labels: The index of the task's labels in the ``labels`` of the source table.
+        named: The names of the file's columns that give these labels. Several columns of the file can give one column
+            of the source table.
+        weight: The index of the task's weights in the ``labels`` of the source table, which also holds weights; None if
+            the task has no weights.
+        weighted: The name of the file's column of weights; None if the task has no weights.
     """
 
     texts: tuple[int, ...]

@@ -19,8 +19,9 @@ class Inseparable(ValueError):
 def linking(columns: Sequence[_Column]) -> Sequence[_Column]:
     """Returns the text columns that link rows: rows with a text in common in these columns must stay in the same split.
 
-    These are all columns except those of the wrong candidates of a ranking: a wrong candidate may occur in any row. In
-    a ranking, ``columns`` are those of the query, the right candidate, and the wrong candidates, in this order.
+    The argument ``columns`` holds all text columns of a task. For a ranking, the first column must hold the queries,
+    the second column the right candidates, and all other columns wrong candidates. Columns of wrong candidates are not
+    returned, because a wrong candidate may occur in any row.
     """
     return columns[:2]
 

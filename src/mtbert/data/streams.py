@@ -167,7 +167,10 @@ class ParquetStream(RowStream):
         return int(self._file.metadata.row_group(group).num_rows)
 
     def _between_groups(self) -> bool:
-        """Returns whether the next row begins a new row group. Otherwise, ``self._ahead`` holds the next rows."""
+        """Returns whether the next row begins a new row group.
+
+        If the next row does not begin a row group, this call makes sure that ``self._ahead`` holds the next rows.
+        """
         if self._ahead is None:
             with parquet.parquet_errors(self.name):
                 self._ahead = next(self._batches, None)

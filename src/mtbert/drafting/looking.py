@@ -56,10 +56,10 @@ class SeenFile:
 def given_files(given: Iterable[str]) -> list[GivenFile]:
     """Returns the files that the user gave, without repeats.
 
-    A folder that ``DatasetDict.save_to_disk`` wrote stands for its splits, each of which is a folder.
+    If a folder was written by ``DatasetDict.save_to_disk``, the folders of its splits are returned in its place.
 
     Raises:
-        ValueError: If a name cannot stand in a recipe, or if a folder is no data set.
+        ValueError: If a name cannot be written in a recipe, or if a folder is not a data set.
     """
     found: dict[Path, GivenFile] = {}
     for name in given:

@@ -244,7 +244,11 @@ def _is_about_rows(column: SeenColumn) -> bool:
 
 
 def _is_perhaps_label(column: SeenColumn) -> bool:
-    """Returns whether a column of numbers that look like years or ids may hold labels, if no other column does."""
+    """Returns whether a column can hold the labels if no better column exists.
+
+    The column must hold at least two different numbers, and must not have a name of an id column. Its numbers must not
+    increase in every row.
+    """
     return len(column.numbers) > 1 and not _ID_NAMES.fullmatch(column.name) and not _counts_rows(column)
 
 

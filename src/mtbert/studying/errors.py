@@ -273,7 +273,7 @@ def _names(choices: Sequence[str] | None) -> list[str] | None:
 
 
 def _readable(text: str, most: int = MOST_CHARACTERS) -> str:
-    """Returns a text of the data as the page shows it: not too long, and with every control character escaped."""
+    """Returns ``text`` as the report shows it: cut after ``most`` characters, with control characters escaped."""
     more = len(text) - most
     return clean(text[:most], lines=True) + (f" … ({count(more, 'more character')})" if more > 0 else "")
 

@@ -57,7 +57,7 @@ def data_table(results: Results) -> TextTable:
 
 
 def _lacks_probabilities(results: Results, name: str) -> bool:
-    """Returns whether no run gives probabilities for the task ``name``, although another head would give them."""
+    """Returns True if probabilities are possible for the answers to the task ``name``, but no run gives them."""
     tasks = [
         run.recipe.tasks[name] for runs in results.runs.values() for run in runs.values() if name in run.recipe.tasks
     ]

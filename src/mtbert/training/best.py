@@ -1,4 +1,7 @@
-"""The best evaluation of a run: the one with the highest score. Of equal scores, the surer answers or the later win.
+"""The best evaluation of a run: the evaluation with the highest score.
+
+If two scores are equal, the evaluation with the lower mean negative log-likelihood is better. If the negative
+log-likelihoods are equal too, or if no task has one, the later evaluation is better.
 
 The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``, and early
 stopping (``train.patience``) counts the evaluations since the last higher score: an equal score does not delay it.

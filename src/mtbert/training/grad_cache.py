@@ -31,11 +31,14 @@ class Fed:
 
 @dataclass(frozen=True)
 class FirstRun:
-    """The first run of a shard's forward passes, which whole-batch losses need. It builds no autograd graph.
+    """The result of running a shard's forward passes for the first time, without an autograd graph.
+
+    The same passes run a second time, with a graph. Only whole-batch losses need two runs.
 
     Attributes:
         states: For each pass, the state of the random generator before the pass.
-        fed: For each pass, a dict from the key of a whole-batch loss to the part of the loss that belongs to the pass.
+        fed: For each pass, a dict from the key of a whole-batch loss to a :class:`Fed`, which holds the pass's share of
+            the loss value, and the gradients that the second run needs.
         after: The state of the random generator after the last pass.
     """
 

@@ -42,10 +42,11 @@ class _Place:
 
 
 def share_memory(processes: Processes, partner: int, size: int) -> SharedMemory | None:
-    """Returns shared memory for ``size`` numbers from each of two processes. ``partner`` must call this too.
+    """Returns memory that two processes share, with room for ``size`` numbers from each process.
 
-    Both processes get None if they are on different machines, or if their system gives them no such memory. The same
-    happens if one process is not permitted to read the other's memory, as in different containers.
+    This process is one of the two, and ``partner`` is the rank of the other. Both processes must call this function.
+    Both get None if they are on different machines, or if their system gives them no such memory. Both also get None if
+    one process is not permitted to read the memory of the other, as in different containers.
     """
     mark = processes.rank.to_bytes(4, "big") + secrets.token_bytes(12)
     descriptor = _created(max(size * BYTES, len(mark)))

@@ -64,7 +64,7 @@ class PartActor:
 def make_all(
     plan: PartPlan, maker: Maker, found: Sequence[InputFile], address: str, made: Callable[[int, int, float], None]
 ) -> None:
-    """Makes the missing parts of all input files on a Ray cluster.
+    """Makes the output files (parts) that do not exist yet. The work is done on a Ray cluster.
 
     Args:
         plan: What the processes on the cluster need to make parts.

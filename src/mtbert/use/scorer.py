@@ -29,7 +29,7 @@ class ScoredBlock:
     """The answers to the rows of a block.
 
     Attributes:
-        rows: For each row, the columns of the answers, under the names that the output has.
+        rows: For each row, a dict from output column to value. The dict has only the columns that hold answers.
         without: For each task, the number of rows without an answer, because a text is empty.
         numbers: If the file has no id column but the recipe names one, the number of each row in the file, as text.
     """
