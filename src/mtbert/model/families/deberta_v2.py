@@ -37,7 +37,7 @@ OTHER = "Choose another DeBERTa-v2 or v3."
 def _joined(value: Any) -> Any:
     """Returns one string with the parts of ``value`` in sorted order, such as ``c2p|p2c`` for ``p2c|c2p``.
 
-    The parts can also be a list of strings. A value of any other form is returned unchanged.
+    ``value`` is a string with ``|`` between its parts, or a list of strings. Any other value is returned unchanged.
     """
     parts = [part.strip() for part in value.lower().split("|")] if isinstance(value, str) else value
     return "|".join(sorted(parts)) if isinstance(parts, list) and all(isinstance(p, str) for p in parts) else value
