@@ -204,8 +204,18 @@ def test_a_run_that_stopped_early_resumes_if_it_is_made_longer(tmp_path: Path):
     settings = load_recipe(str(tmp_path / "toy.yaml"), [*CHANGES, "train.patience=1"])
     start_run(settings, tmp_path / "run", SILENT)
     assert list(evaluations(tmp_path / "run")) == [2, 4]
+    again = CliRunner().invoke(cli.app, ["train", "--resume", str(tmp_path / "run")]).output
+    assert "the run had ended early at step 4 of 8" in again
+    assert "next: mtbert predict" in again
+    assert "--epochs" not in again  # which hardly helps a run that got no better
+    with pytest.raises(ValueError, match=r"^epochs 2: these are 4 steps, and the run has made 4\. Give more\.$"):
+        resume_run(tmp_path / "run", SILENT, epochs=2)
+    assert list(evaluations(tmp_path / "run")) == [2, 4]
+    resume_run(tmp_path / "run", SILENT, epochs=3)  # fewer than planned, more than made
+    assert list(evaluations(tmp_path / "run")) == [2, 4, 6]
+    assert load_recipe(str(tmp_path / "run/recipe.yaml")).train.epochs == 3
     resume_run(tmp_path / "run", SILENT, epochs=5)
-    assert list(evaluations(tmp_path / "run"))[:3] == [2, 4, 6]
+    assert list(evaluations(tmp_path / "run"))[:4] == [2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("epochs", [1, 4])

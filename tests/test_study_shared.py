@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import toy_run
@@ -99,10 +100,18 @@ def command(study: Plan, out: Path, part: str = "1/1", *, workers: int = 1, wait
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_four_commands_train_each_run_once_and_the_last_one_writes_the_report(
-    study: Plan, tmp_path: Path, workers: int
+    study: Plan, tmp_path: Path, hold: Path, monkeypatch: pytest.MonkeyPatch, workers: int
 ):
-    out = tmp_path / "out"
+    out, run_all = tmp_path / "out", commands.run_all
+
+    def at_work(*given: Any, **options: Any) -> dict[str, str]:
+        (tmp_path / f"{os.getpid()}.at_work").touch()
+        return run_all(*given, **options)
+
+    monkeypatch.setattr(commands, "run_all", at_work)
     each = [command(study, out, workers=workers) for _ in range(4)]
+    until(lambda: len(list(tmp_path.glob("*.at_work"))) == 4)  # one that begins after the end writes the report anew
+    hold.unlink()
     assert [child.said() for child in each] == ["done"] * 4
     found = trained(out)
     assert list(found) == ["a-0", "a-1", "a-2", "b-0", "b-1", "b-2"]

@@ -252,6 +252,7 @@ def review(
 
 def _ended(run: Trained, report: bool, console: Console) -> Trained:
     """Writes the report of an ended run, if ``report`` is true. Says what to do next, and returns ``run``."""
+    from mtbert.training.resume import stopped_early
     from mtbert.use.trained import ask_line
 
     page = None
@@ -260,10 +261,11 @@ def _ended(run: Trained, report: bool, console: Console) -> Trained:
 
         page = report_at_end(run.path, console)
     recipe = run.scores.recipe
+    longer = () if stopped_early(recipe, run.path / "last") else (2 * recipe.train.epochs,)
     tell_end(
         console,
         f"the model is in {run.path / 'best'}" + (f", its report is {page}" if page is not None else ""),
         ask_line(run.path, recipe),
-        call("train", resume=run.path, epochs=2 * recipe.train.epochs),
+        *(call("train", resume=run.path, epochs=epochs) for epochs in longer),
     )
     return run

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from mtbert import environment, files, locks, splits, yaml_text
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
-from mtbert.json_files import write_settings
+from mtbert.json_files import read_settings, write_settings
 from mtbert.messages import Note, call, few, see, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
@@ -55,9 +55,10 @@ def resume_run(
         console: Shows progress and scores.
         overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. The change is
             also written into ``recipe.yaml``.
-        epochs: A new, larger total number of epochs, also written into ``recipe.yaml``; None keeps the old number. With
-            more epochs, even a run that has ended continues. The learning rate and the sampler then follow the longer
-            schedule, and early stopping counts evaluations from 0 again.
+        epochs: A new total number of epochs, also written into ``recipe.yaml``; None keeps the old number. It must be
+            larger than the old number or, after early stopping, than the number of epochs that were made. Even a run
+            that has ended then continues. The learning rate and the sampler follow the new schedule, and early stopping
+            counts evaluations from 0 again.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
         processes: The processes that train the run together. This must be the first of them. A run may be resumed with
@@ -82,8 +83,9 @@ def resume_run(
             run, tokenizer, notes = _restored(out, overrides, epochs, processes)
         tell(console, notes)
         at = f"at step {run.done} of {run.plan.steps}"
+        how = "ended early" if run.stopped_early else "ended"
         console.print(
-            f"the run had ended {at}; its scores are below"
+            f"the run had {how} {at}; its scores are below"
             if run.over and run.evaluated == run.done
             else f"going on {at}"
         )
@@ -102,8 +104,8 @@ def _restored(
     record = environment.read_record(out / ENVIRONMENT_FILE)
     if processes.restarted and record.launch == processes.launch and epochs == begun.train.epochs:
         epochs = None  # these processes made it longer before they were restarted
-    recipe = begun if epochs is None else _longer(begun, epochs)
     last = files.find_folder(out / "last")
+    recipe = begun if epochs is None else _longer(begun, epochs, last)
     notes = _check_origin(out, last, record, begun)
     torch.set_num_threads(record.threads)
     # Checked before the data are read: a changed file may give a task other labels, or not be readable at all.
@@ -131,6 +133,10 @@ def _restored(
             restore(run, state)
         except ValueError as error:
             raise ValueError(f"{last}/{error}. {run_state.STATE_REPAIR}") from None
+        if epochs is not None and run.done >= run.plan.steps:
+            raise ValueError(
+                f"epochs {epochs}: these are {run.plan.steps} steps, and the run has made {run.done}. Give more."
+            )
     elif _saved_before(out / history.METRICS):
         raise FileNotFoundError(
             f"{out / 'last'}: not there, although this run had saved it. Put it back, or start again."
@@ -191,15 +197,23 @@ def _kept(out: Path) -> dict[str, Any]:
     return yaml_text.read_yaml(out / RECIPE_FILE, "recipe", "tasks")
 
 
-def _longer(recipe: Recipe, epochs: int) -> Recipe:
+def _longer(recipe: Recipe, epochs: int, last: Path | None) -> Recipe:
     """Returns a copy of ``recipe`` in which the number of epochs is ``epochs``.
 
-    Raises ValueError unless the number in ``recipe`` is smaller.
+    Raises ValueError unless the number in ``recipe`` is smaller, or the run with the checkpoint ``last`` stopped early.
     """
-    if epochs <= recipe.train.epochs:
+    if epochs <= recipe.train.epochs and not stopped_early(recipe, last):
         raise ValueError(f"epochs {epochs}: the run is planned for {recipe.train.epochs}. Give more, or leave it out.")
     train = recipe.train.model_copy(update={"epochs": epochs})
     return recipe.model_copy(update={"train": train})
+
+
+def stopped_early(recipe: Recipe, last: Path | None) -> bool:
+    """Returns whether ``train.patience`` has ended the run with the checkpoint ``last`` before its last step."""
+    if recipe.train.patience is None or last is None:
+        return False
+    values = read_settings(last / run_state.VALUES, run_state.Values, run_state.STATE_REPAIR)
+    return values.stale >= recipe.train.patience
 
 
 def _new_rate(run: Run, begun: Recipe) -> Note:
