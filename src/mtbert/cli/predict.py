@@ -57,6 +57,9 @@ def predict(
     with the answers. If exactly one --task is given, the new columns have plain names such as label. Otherwise each
     name begins with the task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
 
+    Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
+    equal, they may name the other one.
+
     A file that exists is kept, unless --overwrite is given.
 
     With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
