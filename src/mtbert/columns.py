@@ -144,7 +144,7 @@ class TextTuples(Sequence[tuple[str, ...]]):
 
 
 class NumberColumn(Sequence[str]):
-    """A column of whole numbers, each returned as a string: row numbers that serve as ids in a table without ids."""
+    """A column of row numbers, which serve as ids if a table has none. Each number is returned as a string."""
 
     def __init__(self, numbers: Ints) -> None:
         self.numbers = numbers

@@ -198,7 +198,7 @@ class Presence:
     def only(self) -> bool:
         """Tries to take the lock for this process alone, and returns whether it succeeded.
 
-        If another process holds the lock, this process gives up the lock, even one that it shared with others.
+        If another process holds the lock too, this process holds no lock afterwards, not even a shared one.
         """
         try:
             with _locking(self._file):

@@ -23,7 +23,9 @@ class PartShare:
 
 
 def share_of(text: str | None) -> PartShare:
-    """Returns the share that the option ``--part`` names, such as ``2/8``. If ``text`` is None, the share is the whole.
+    """Returns the share of the work that ``text`` names. For example, ``2/8`` is the second of eight equal shares.
+
+    ``text`` is the value of the option ``--part``. If it is None, the share is the whole work.
 
     Raises:
         ValueError: If ``text`` is not I/N with I from 1 to N.

@@ -30,7 +30,7 @@ LONGEST_WAIT = timedelta(minutes=30)
 
 
 class Lost(ConnectionError):
-    """Raised when another process of the run has ended, does not answer, or came to other weights."""
+    """Raised when another process of the run has ended, does not answer, or has other weights than this process."""
 
 
 class Processes:

@@ -73,10 +73,10 @@ def predict_together(
 
 
 def predict_with_vectors(model: Model, data: Sequence[Dataset]) -> dict[str, tuple[Tensor, ...]]:
-    """Returns a dict from task name to a tuple: the raw predictions, and the tensors with vectors that the head reads.
+    """Returns a dict from task name to a tuple: the raw predictions, and then the vectors that the head reads.
 
-    The raw predictions are those of :func:`predict_together`, and the vectors are those of :func:`pooled_vectors`. Both
-    come from the same pass.
+    :func:`predict_together` returns the same raw predictions, and :func:`pooled_vectors` returns the same vectors.
+    Here, both come from one pass.
     """
     found: dict[str, tuple[Tensor, ...]] = {}
     for span in _spans(model, data):
@@ -291,7 +291,7 @@ def _spread(part_WK: Tensor, words: Ragged, order: Rows) -> Tensor:
     Args:
         part_WK: The predictions for the words that have a token.
         words: For each example, the index of each word's first token; -1 if the word has no token.
-        order: The index in ``words`` of each example, in the order in which ``part_WK`` holds the examples.
+        order: The order of the examples in ``part_WK``, as indices into ``words``.
     """
     tokens = words[order]
     places = words.with_values(np.arange(len(words.values)))[order].values[tokens.values >= 0]

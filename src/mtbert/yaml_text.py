@@ -95,7 +95,7 @@ def dump(value: Any) -> str:
 
 
 def inline(value: Any) -> str:
-    """Returns ``value`` as YAML text on one line, which may stand behind a key.
+    """Returns ``value`` as one line of YAML, in a form that can follow a key and its colon.
 
     >>> inline(["no", "a: b", 1])
     "['no', 'a: b', 1]"

@@ -46,7 +46,7 @@ class Calibration:
     """A way to calibrate predictions: a function that fits some numbers, and the names of these numbers.
 
     ``fit`` takes the predictions, labels and weights of held-out rows, and returns the numbers in the order of
-    ``names``. At least ``fewest`` rows are needed.
+    ``names``. ``fewest`` is the number of rows that ``fit`` needs at least.
     """
 
     names: tuple[CalibrationName, ...]

@@ -1,4 +1,4 @@
-"""Columns of a file as an answer type sees them, to say whether they can hold its labels.
+"""Facts about the columns of a file, from which an answer type judges whether they can hold labels of that type.
 
 ``mtbert init`` looks at a file that no recipe describes yet, and asks each answer type how well it suits.
 """

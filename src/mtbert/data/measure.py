@@ -61,8 +61,9 @@ class TaskData:
     train and in dev. ``warnings`` are those from reading the data. ``table`` describes the table that the task reads;
     tasks of the same table share one object. ``table`` is None for a task with files of its own. ``held_out`` is the
     number of train examples that are held out to fit thresholds and calibration; ``train`` does not contain them.
-    ``apart`` says how dev could be without texts of train, and ``together`` how it could be without texts that another
-    task trains on. ``may_end_early`` says whether the run may end before its last step (``train.patience``).
+    ``apart`` is advice for the user: how to get a dev set that shares no texts with train. ``together`` is advice on
+    how to get one that shares no texts with the train rows of other tasks. ``may_end_early`` says whether the run may
+    end before its last step (``train.patience``).
     """
 
     task: Task

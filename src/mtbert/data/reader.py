@@ -264,7 +264,7 @@ class Reader:
         """Returns the number of the current record, which becomes its id because the record has no id of its own.
 
         Raises:
-            ValueError: If the data must have ids: it is labelled, or it has an id column.
+            ValueError: If the record should have an id of its own, because the data has labels or an id column.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

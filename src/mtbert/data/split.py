@@ -69,9 +69,9 @@ def grouped_split(texts: Sequence[TextColumn], fraction: float, seed: int) -> tu
 
 
 def split_by_rows(rows: int, fraction: float, seed: int) -> tuple[Ints, Ints]:
-    """Returns the row indices of train and those of dev, each in ascending order. Each row is drawn alone.
+    """Returns the row indices of train and those of dev, each in ascending order.
 
-    Rows on both sides may have the same texts.
+    Each row is drawn by itself, even if it shares a text with others, so train and dev may have texts in common.
 
     Args:
         rows: The number of rows.

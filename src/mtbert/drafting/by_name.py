@@ -1,4 +1,4 @@
-"""Telling by the names of files which belong together, and which hold train, dev and test data."""
+"""Guesses from the names of files which of them belong together, and which hold train, dev and test data."""
 
 import re
 from collections.abc import Sequence

@@ -61,7 +61,7 @@ class Label:
 
     @property
     def best(self) -> Suits:
-        """How the most likely answer type suits the columns."""
+        """The judgement of the answer type that suits the columns best."""
         return self.types[0][1]
 
 
@@ -206,9 +206,10 @@ def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
 
 
 def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
-    """Yields each task whose labels are those of another one in other words, such as ``0`` and ``negative``; and that.
+    """Yields pairs of tasks whose labels differ only in name, such as ``0`` and ``negative``.
 
-    Of both tasks, the one with a general name is kept, or else the first one.
+    The first task of a pair can be dropped, and the second is kept. The second has a general name, or comes first in
+    the file.
     """
     kept: list[Label] = []
     for label in sorted(labels, key=lambda label: not label.columns[0].named_any_label):

@@ -1,8 +1,8 @@
 """The interface of losses: a loss reads a finished forward pass and returns a scalar.
 
 Main losses, auxiliary losses and regularisers share this interface. Each loss is a file with a frozen settings class,
-and often with a pure function on tensors. The class states what the loss :class:`Needs`. An instance of the class is
-called with a :class:`Pass`.
+and often with a pure function on tensors. The class declares the inputs of the loss as a :class:`Needs`. An instance of
+the class is called with a :class:`Pass`.
 
 Two kinds of settings are not called directly: :class:`Own`, for a loss with weights of its own, and :class:`Averaged`,
 for a loss that reads a copy of the model with averaged weights. Both have a method that returns the :data:`Loss` to

@@ -6,8 +6,8 @@ paper does not give the variance of A; here it is ``1 / (3 I)``, as in the autho
 stacked weight here, but each of the three has its own change.
 
 Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight
-instead of being computed in a parallel path, so it has no dropout of its own. LoRA therefore saves the memory of the
-optimizer here, but hardly any time.
+instead of being computed in a parallel path, so it has no dropout of its own, and each forward pass works with the full
+weights. LoRA here saves the memory of the optimizer, but hardly any time.
 
 Dimension key: P matrices stacked in one weight, R rank, I inputs and O outputs of one matrix.
 """

@@ -41,7 +41,7 @@ class Mix:
     scores: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
-        """Returns the output of the shape of ``q``, computed with all scores in memory.
+        """Returns the output, which has the same shape as ``q``. All scores are in memory at once.
 
         Args:
             q: Queries, ``[R, Q, E]``.

@@ -139,12 +139,14 @@ class ByDistance(ABC):
 
 
 class RelativeBias(nn.Module):
-    """A learned bias for each head and distance. It is added to the attention scores of all layers.
+    """A table of learned biases, with a row for each bucket of distances and a column for each head.
+
+    The biases are added to the attention scores of all layers.
 
     Args:
         heads: The number of heads.
-        buckets: The number of rows of the table.
-        bucket: A function from distances to rows of the table; several large distances are mapped to the same row.
+        buckets: The number of buckets.
+        bucket: A function from distances to buckets. Several large distances fall into the same bucket.
     """
 
     def __init__(self, heads: int, buckets: int, bucket: Callable[[Tensor], Tensor]) -> None:
@@ -228,7 +230,7 @@ class DistanceVectors(ByDistance):
 
 
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
-    """Returns the attention scores of a group, ``[G * H, Q, L]``: for Q queries and L keys per sequence and head.
+    """Returns the attention scores ``[G * H, Q, L]`` of G sequences with H heads, Q queries and L keys each.
 
     ``q`` and ``k`` hold the queries and keys of the tokens. ``rows_R3D`` holds a query and a key for each distance
     between two tokens.

@@ -72,8 +72,8 @@ class Pal(Settings):
     def resolved_shared(self) -> bool:
         """Whether the PAL networks of all layers use the same two projections.
 
-        This is the setting ``shared`` if it is given. Otherwise, it is true if the PAL networks have attention, as in
-        the paper.
+        This is the setting ``shared`` if it is given. Otherwise, it is what the paper does: networks with attention
+        share the projections, others do not.
         """
         return self.attends if self.shared is None else self.shared
 

@@ -1,4 +1,4 @@
-"""Encoders whose weights have no values yet, so that none have to be drawn."""
+"""Encoders whose weights have no values yet. This saves the time of random values that would be replaced anyway."""
 
 from collections.abc import Callable
 from typing import Any

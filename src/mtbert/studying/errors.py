@@ -127,7 +127,10 @@ class Errors:
         return [bin_B == i for i in range(bins)]
 
     def _error(self, task: str, row: str) -> npt.NDArray[np.float64]:
-        """Returns the error of the recipe ``row`` on each dev example of a task, ``[B]``, as a mean over the seeds."""
+        """Returns the error of a recipe on each dev example of a task, ``[B]``, as a mean over the seeds.
+
+        ``row`` is the name of the recipe.
+        """
         graded = self.results.dev[task].task.answer.labels.graded
         errors_SB = [run.distance_B if graded else run.wrong_B for run in self.judged[task][row]]
         error_B: npt.NDArray[np.float64] = np.mean(errors_SB, axis=0)

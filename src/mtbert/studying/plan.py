@@ -218,10 +218,10 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row of ``study`` that is the control of the row ``base``.
+    """Returns the name of the control of a recipe. Both are recipes that ``study`` compares.
 
-    A row is a recipe that the study compares. Returns None if neither the row in the study's file nor the recipe file
-    of the row names a control.
+    ``base`` is the name of the recipe. Returns None if neither the study's file nor the file of the recipe names a
+    control.
     """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]

@@ -109,7 +109,7 @@ class RunPlace:
 
 
 def run_place(out: Path, row: str, seed: int) -> RunPlace:
-    """Returns the paths of a run's files. ``out`` is the study's folder; ``row`` is the study's name for the recipe."""
+    """Returns the paths of the files of a run. ``out`` is the folder of the study; ``row`` is the name of a recipe."""
     return RunPlace(out / CELLS / f"{row}-{seed}")
 
 

@@ -94,8 +94,8 @@ class Summary:
 
         Each test compares two recipes of the study by the score named in ``score``. The smallest difference is computed
         for each test, and the median of these differences is returned. Tests of recipes with equal answers are left
-        out. If no test remains, returns None. If the scores cannot differ so much, returns infinity. The level of a
-        test is 0.05 divided by the number of all tests (the first step of Holm's method).
+        out. If no test remains, returns None. A difference that no two scores can have counts as infinite. The level of
+        a test is 0.05 divided by the number of all tests (the first step of Holm's method).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))
@@ -198,7 +198,7 @@ class _Sums:
         return found
 
     def _seeds(self, row: str, other: str) -> list[int]:
-        """Returns the seeds with which the runs of two recipes of the study, ``row`` and ``other``, have both ended."""
+        """Returns the seeds for which both recipes, ``row`` and ``other``, have a run that has ended."""
         return [seed for seed in self.results.runs.get(row, {}) if seed in self.results.runs.get(other, {})]
 
     def _compare(self, row: str, other: str, key: str) -> Comparison:

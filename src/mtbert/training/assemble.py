@@ -133,7 +133,7 @@ def check_data(recipe: Recipe) -> DataReport:
 
 
 def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
-    """Returns advice, after a space, for a task whose dev has texts of its train."""
+    """Returns advice for a task with texts that are in both its dev and its train. It begins with a space."""
     settings = recipe.tasks[name]
     if settings.dev is None:
         return " Name a dev file with other texts."
@@ -143,7 +143,7 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
 
 
 def _together(recipe: Recipe, name: str) -> str:
-    """Returns advice, after a space, for a task whose dev has texts that another task trains on.
+    """Returns advice for a task whose dev has texts that another task trains on. It begins with a space.
 
     The advice is empty if the dev of the task is not drawn by texts: then its own train may have the texts.
     """

@@ -18,9 +18,10 @@ OF_TRUTH = ("nll", "cross_entropy")  # metrics that tell how sure right answers 
 
 
 def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, float]:
-    """Returns the score of an evaluation that ``train.select`` names, and a number that decides between equal scores.
+    """Returns two numbers about an evaluation: its score by ``train.select``, and what decides between equal scores.
 
-    This number is minus the mean negative log-likelihood of the tasks that the score counts, 0 if none of them has one.
+    The second number is the mean log-likelihood over the tasks that the score covers, or 0 if none of these tasks has a
+    likelihood.
     """
     select = recipe.train.select
     counted = [scores[select]] if select in scores else scores.values()
@@ -49,8 +50,8 @@ class BestSoFar:
     def count(self, score: float, sure: float = 0.0) -> bool:
         """Records a new evaluation; returns whether it is the best one so far.
 
-        It is if its score is higher than all earlier ones, or if its score equals the highest one and ``sure`` is at
-        least as high as that of the best evaluation.
+        The new evaluation is the best one if its score is higher than all earlier scores. If its score equals the
+        highest one, it is the best one if its ``sure`` is at least as large as that of the best one before.
         """
         higher = score > self.score
         self.since = 0 if higher else self.since + 1

@@ -33,7 +33,7 @@ class PartActor:
 
     @cached_property
     def _maker(self) -> Maker:
-        """The maker of parts. It is made with the first part, so that an error is returned as those of parts are."""
+        """The maker of output files. It is made when the first file is, so that its errors are returned in one way."""
         return self._plan.maker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
