@@ -161,8 +161,7 @@ def test_a_column_with_the_name_of_an_answer_stays_and_a_warning_says_where_the_
         "predict", toy / "run", "--task", "sst", "--input", tmp_path / "in.csv", "--output", tmp_path / "o.csv"
     )
     assert done.err.splitlines() == [
-        f"warning: {tmp_path}/in.csv: columns that the task does not read, copied as they are: "
-        "'label', 'other', 'score'.",
+        f"{tmp_path}/in.csv: columns that the task does not read, copied as they are: 'label', 'other', 'score'.",
         "warning: the input has a column 'label', so the answers to it are in 'predicted_label'.",
         f"done: 2 answers in {tmp_path}/o.csv",
     ]
@@ -181,8 +180,8 @@ def test_ids_keep_the_name_of_their_column(toy, mtbert, tmp_path):
     assert [row["key"] for row in table(done.out)] == ["k1", "k2"]
     numbered = mtbert(*call)
     assert numbered.err.splitlines() == [
-        f"warning: {tmp_path}/in.csv: columns that the task does not read, copied as they are: 'key'.",
-        f"warning: {tmp_path}/in.csv: there is no column 'id', so rows are numbered from 1 in a column of that name.",
+        f"{tmp_path}/in.csv: columns that the task does not read, copied as they are: 'key'.",
+        f"{tmp_path}/in.csv: there is no column 'id', so the output begins with one that numbers the rows from 1.",
     ]
     assert [(row["id"], row["key"]) for row in table(numbered.out)] == [("1", "k1"), ("2", "k2")]
 

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from mtbert.recipe.settings import Recipe, validate_recipe
-from mtbert.use.inputs import Fitting, fitting
+from mtbert.use.input_columns import Fitting, fitting
 from mtbert.use.predictor import Predictor
 
 PAIRED = {"type": "binary", "inputs": "packed"}
@@ -44,11 +44,15 @@ def read(fits: Fitting) -> dict[str, str]:
     return {name: " ".join(fits.recipe.tasks[name].columns.text) for name in fits.tasks}
 
 
+def lines(fits: Fitting) -> list[str]:
+    return [f"warning: {note.text}" if note.warning else note.text for note in fits.notes]
+
+
 def test_tasks_whose_column_is_missing_answer_about_the_text_that_other_tasks_read():
     fits = fitted("id message note topic", leave=["topic", "mood"])
     assert read(fits) == {"topic": "message", "mood": "message"}
-    assert fits.warnings == [
-        "in.csv: 'message' is the only text, so these tasks answer about it too: mood (no column 'review'). To name "
+    assert lines(fits) == [
+        "in.csv: 'message' is the only text, so these tasks read it: mood (no column 'review'). To name "
         "another column: --set tasks.mood.columns.text=COLUMN"
     ]
 
@@ -56,8 +60,8 @@ def test_tasks_whose_column_is_missing_answer_about_the_text_that_other_tasks_re
 def test_tasks_of_pairs_do_so_with_a_pair():
     fits = fitted("question other", leave=["same", "like"])
     assert read(fits) == {"same": "question other", "like": "question other"}
-    assert fits.warnings == [
-        "in.csv: 'question', 'other' is the only pair of texts, so these tasks answer about it too: like (no column "
+    assert lines(fits) == [
+        "in.csv: 'question', 'other' is the only pair of texts, so these tasks read it: like (no column "
         "'one', 'two'). To name another column: --set 'tasks.like.columns.text=[COLUMN, OTHER]'"
     ]
 
@@ -65,42 +69,43 @@ def test_tasks_of_pairs_do_so_with_a_pair():
 def test_a_column_that_is_alone_beside_ids_labels_and_weights_is_the_text_of_all_tasks_of_single_texts():
     fits = fitted("id text topic w", leave=["topic", "mood", "same"])
     assert read(fits) == {"topic": "text", "mood": "text"}
-    assert fits.warnings == [
-        "in.csv: 'text' is the only text, so these tasks answer about it too: topic (no column 'message'), mood (no "
+    assert lines(fits) == [
+        "in.csv: 'text' is the only text, so these tasks read it: topic (no column 'message'), mood (no "
         "column 'review'). To name another column: --set tasks.topic.columns.text=COLUMN",
-        "in.csv: left out: same (no column 'question', 'other').",  # one column makes no pair
+        "warning: in.csv: left out: same (no column 'question', 'other').",  # one column makes no pair
     ]
 
 
 def test_a_column_beside_a_pair_is_no_text_of_its_own_and_the_message_says_how_to_name_it():
     fits = fitted("question other note", leave=["topic", "same"])
     assert read(fits) == {"same": "question other"}
-    assert fits.warnings == [
-        "in.csv: left out: topic (no column 'message'). To name columns: --set tasks.topic.columns.text=question"
+    assert lines(fits) == [
+        "warning: in.csv: left out: topic (no column 'message'). To name columns: "
+        "--set tasks.topic.columns.text=question"
     ]
 
 
 def test_where_two_tasks_read_two_texts_a_third_answers_only_about_a_column_that_is_named():
     both = fitted("message review")
-    assert (read(both), both.warnings[0][:29]) == (
+    assert (read(both), lines(both)[0][:38]) == (
         {"topic": "message", "mood": "review"},
-        "in.csv: left out: same (no co",
+        "warning: in.csv: left out: same (no co",
     )
     fits = fitted("message review", leave=["topic", "mood", "third"])
     assert read(fits) == {"topic": "message", "mood": "review"}
-    assert fits.warnings == [
-        "in.csv: left out: third (no column 'body'). To name columns: --set tasks.third.columns.text=message"
+    assert lines(fits) == [
+        "warning: in.csv: left out: third (no column 'body'). To name columns: --set tasks.third.columns.text=message"
     ]
 
 
 def test_a_named_task_reads_what_it_would_read_among_all_and_only_its_column_is_told():
     fits = fitted("message", ["mood"])
     assert read(fits) == {"mood": "message"}
-    assert fits.warnings == [
-        "in.csv: 'message' is the only text, so these tasks answer about it too: mood (no column 'review'). To name "
+    assert lines(fits) == [
+        "in.csv: 'message' is the only text, so these tasks read it: mood (no column 'review'). To name "
         "another column: --set tasks.mood.columns.text=COLUMN"
     ]
-    assert fitted("message", ["topic"]).warnings == []
+    assert lines(fitted("message", ["topic"])) == []
 
 
 @pytest.mark.parametrize(

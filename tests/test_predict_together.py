@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from mtbert.model.encoder import Encoder
 from mtbert.recipe.settings import validate_recipe
-from mtbert.use.inputs import answering
+from mtbert.use.input_columns import answering
 
 PAIRS = [("the dog runs", "a cat sleeps"), ("a very long film is dull dull dull", "bad"), ("old", "new")]
 NAME_SST = "To name columns: --set tasks.sst.columns.text=sentence1"
@@ -92,8 +92,8 @@ def test_tasks_that_read_other_columns_answer_from_them(toy, mtbert, passes, tmp
     done = mtbert("predict", toy / "run", "--input", file, "--output", tmp_path / "out.jsonl")
     assert len(passes) == 2
     assert done.err.splitlines() == [
-        f"warning: {file}: columns that these tasks do not read, copied as they are: 'n'.",
-        f"warning: {file}: there is no column 'id', so rows are numbered from 1 in a column of that name.",
+        f"{file}: columns that these tasks do not read, copied as they are: 'n'.",
+        f"{file}: there is no column 'id', so the output begins with one that numbers the rows from 1.",
         f"done: 1 row with the answers of sst, quora, sts in {tmp_path}/out.jsonl",
     ]
     (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
@@ -122,7 +122,9 @@ def test_a_file_with_one_column_is_answered_in_one_file_or_in_parts_and_not_if_a
             f"{target}/" if target != out else out,
             *(["--overwrite"] if target == out else []),
         )
-        assert f"warning: {file}: 'review' is the only text, so these tasks answer about it too: sst (no" in done.err
+        assert done.err.startswith(
+            f"{file}: 'review' is the only text, so these tasks read it: sst (no column 'sentence')"
+        )
         written = out if target == out else target / "in-00000.csv"
         assert (done.code, written.read_text().splitlines()[1:]) == (0, expected)
     call = ("predict", toy / "run", "--task", "sst", "--input", file, "--set", "tasks.sst.columns.text=sentences")
@@ -136,7 +138,7 @@ def test_an_id_column_that_one_of_the_tasks_names_is_enough(toy, mtbert, pairs, 
     assert (done.code, done.err, len(passes)) == (0, "", 1)
     assert [row["key"] for row in csv.DictReader(done.out.splitlines())] == ["x0", "x1", "x2"]
     numbered = mtbert(*call, "--set", "tasks.sts.columns.id=null")
-    assert "there is no column 'id', so rows are numbered" in numbered.err
+    assert "there is no column 'id', so the output begins with one" in numbered.err
     assert [(row["id"], row["key"]) for row in csv.DictReader(numbered.out.splitlines())] == [
         ("1", "x0"),
         ("2", "x1"),

@@ -57,12 +57,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def chosen(mtbert: Mtbert, folder: Path, tmp_path: Path) -> Callable[[Path], tuple[list[dict[str, str]], str]]:
+def chosen(mtbert: Mtbert, folder: Path, tmp_path: Path) -> Callable[..., tuple[list[dict[str, str]], str]]:
     """Reviews a pool for task stars. Returns the rows of the written file, and what was printed."""
 
-    def run(pool: Path) -> tuple[list[dict[str, str]], str]:
+    def run(pool: Path, *options: str) -> tuple[list[dict[str, str]], str]:
         out = tmp_path / "out.csv"
-        done = mtbert("review", folder / "run", "--task", "stars", "--input", pool, "--output", out)
+        asked = ("review", folder / "run", "--task", "stars", "--input", pool, "--output", out, "--overwrite")
+        done = mtbert(*asked, *options)
         assert done.code == 0, done
         with out.open(newline="") as opened:
             return list(csv.DictReader(opened)), done.err
@@ -108,3 +109,36 @@ def test_a_row_with_an_empty_text_is_left_out_and_counted(chosen, tmp_path: Path
 def test_rows_of_a_pool_without_ids_get_ids_that_train_does_not_have(chosen, tmp_path: Path, name: str, ids: list[str]):
     rows, _ = chosen(write(tmp_path / f"{name}.csv", [("text",), ("how why",), ("do how new",)]))
     assert sorted(row["key"] for row in rows) == ids
+
+
+def test_a_pool_whose_text_has_another_name_is_written_with_the_columns_of_train(chosen, tmp_path: Path):
+    pool = write(tmp_path / "p.csv", [("message",), ("how why",), (ROWS[1][1],), (DEV[0][1],)])
+    rows, told = chosen(pool)
+    assert [[*list(row)[:4], row["key"], row["text"]] for row in rows] == [
+        ["key", "text", "stars", "spam", "p-1", "how why"]  # the texts of train and dev are left out, as ever
+    ]
+    assert told.splitlines()[:2] == [
+        f"{pool}: 'message' is the only text, so these tasks read it: stars (no column 'text'). To name another "
+        "column: --set tasks.stars.columns.text=COLUMN",
+        f"warning: {pool}: left out 1 row with a text that is also in dev.",
+    ]
+
+
+def test_columns_of_the_pool_that_the_user_names_are_written_under_the_names_of_train(chosen, tmp_path: Path):
+    given = [("nr", "message", "note", "mark"), ("a", "how why", "x", ""), ("b", "do how new", "y", "2")]
+    set_ = ["tables.t.columns.id=nr", "tasks.stars.columns.text=message", "tasks.stars.columns.label=mark"]
+    pool = write(tmp_path / "p.csv", given)
+    rows, told = chosen(pool, *(word for change in set_ for word in ("--set", change)))
+    assert [list(row.items())[:4] for row in rows] == [[("key", "a"), ("text", "how why"), ("stars", ""), ("spam", "")]]
+    assert told.splitlines()[0] == f"warning: {pool}: left out 1 row with a label in 'mark'."
+    assert "cannot be read" not in told
+    assert told.splitlines()[-1].endswith("Write into 'stars': 1, 2.")
+
+
+def test_a_pool_without_the_text_that_the_user_names_is_refused(mtbert: Mtbert, folder: Path, tmp_path: Path):
+    pool = write(tmp_path / "p.csv", [("body",), ("how why",)])
+    asked = ("review", folder / "run", "--task", "stars", "--input", pool, "--output", tmp_path / "out.csv")
+    assert mtbert(*asked, "--set", "tasks.stars.columns.text=message").mistake == (
+        f"{pool}: there is no column 'message', found 'body'. Task stars reads it. To name another column: --set "
+        "tasks.stars.columns.text=body"
+    )

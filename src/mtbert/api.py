@@ -228,7 +228,7 @@ def review(
     Args:
         run: The folder of a run, or its subfolder ``best/`` or ``last/``.
         task: The task to label for.
-        pool: A file with the text columns of the task.
+        pool: A file with the text columns of the task. If it lacks them, its only text is taken.
         out: The file to write, which ends in ``.csv``, ``.tsv`` or ``.jsonl``. It has the columns that the recipe
             reads, with empty labels, and the model's answer and its probability. The least certain row comes first.
         top: The largest number of rows to write.

@@ -181,13 +181,18 @@ class Note:
     warning: bool = False
 
 
+def as_warnings(lines: Iterable[str]) -> list[Note]:
+    """Returns each line as a warning."""
+    return [Note(line, warning=True) for line in lines]
+
+
 def tell(console: "Console", notes: Iterable[Note]) -> None:
     """Prints each note on a line of its own. Notes that are warnings go through :func:`warn`."""
     for note in notes:
         if note.warning:
             warn(console, note.text)
         else:
-            console.print(note.text, markup=False, soft_wrap=True)
+            console.print(clean(note.text[:LONGEST_LINE]), markup=False, soft_wrap=True)
 
 
 def warn(console: "Console", line: str) -> None:

@@ -53,9 +53,10 @@ def predict(
 
     An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs the
     text columns that the recipe names, but no label column. Tasks whose text column is missing answer about the text
-    that the others read; a warning says so. The output has the same rows and columns in the same order, and new columns
-    with the answers. If exactly one --task is given, the new columns have plain names such as label. Otherwise each
-    name begins with the task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
+    that the others read; a line says so. The output has the same rows and columns in the same order, and new columns
+    with the answers. If the recipe names an id column that the input lacks, the output begins with a column of this
+    name, which numbers the rows from 1. If exactly one --task is given, the new columns have plain names such as label.
+    Otherwise each name begins with the task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
 
     Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
     equal, they may name the other one.

@@ -21,11 +21,16 @@ def review(
     These are the rows about which the model is least certain. The output has the columns that the recipe reads, with
     empty labels, and the model's answer and its probability. The least certain row comes first. Rows of dev, rows that
     have a label for the task, and near repeats are left out. Once the file has been labelled, it can be used as one
-    more train file. A file that exists is kept, unless --overwrite is given.
+    more train file.
+
+    If the pool lacks the text column of the recipe, its only text is taken, and --set names another. The output always
+    has the column names of the train file. A file that exists is kept, unless --overwrite is given.
 
     Example:
 
       mtbert review runs/mine --task topic --input pool.csv --top 200 --output to-label.csv
+
+      mtbert review runs/mine --task topic --input pool.csv --output to-label.csv --set tasks.topic.columns.text=comment
     """
     from mtbert import api
 

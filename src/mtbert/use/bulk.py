@@ -13,12 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mtbert.data import streams
-from mtbert.messages import clean, count, few, shown, tell_end, warn
+from mtbert.messages import clean, count, few, shown, tell, tell_end, warn
 from mtbert.part_share import PartShare
 from mtbert.progress_bar import LiveBar, bar_line, clock, followed
 from mtbert.use import outputs
 from mtbert.use.bulk_inputs import InputColumns, check_folder, common_columns, find_inputs, is_pattern
-from mtbert.use.inputs import fitting, id_columns, known_task, text_columns
+from mtbert.use.input_columns import fitting, id_columns, text_columns
+from mtbert.use.inputs import known_task
 from mtbert.use.making import Maker, PartPlan
 from mtbert.use.part_files import InputFile, Job
 from mtbert.use.scorer import Scorer
@@ -79,8 +80,7 @@ def score_files(
     columns = common_columns(found, [*text_columns(recipe, predictor.tasks), *id_columns(recipe, recipe.tasks)])
     named = [known_task(predictor, recipe, task).name for task in tasks]
     fits = fitting(predictor, recipe, named, columns.name, columns.names, renamed_texts(run, recipe))
-    for line in fits.warnings:
-        warn(console, line)
+    tell(console, fits.notes)
     plan = PartPlan(
         run=run,
         recipe=fits.recipe,

@@ -1,17 +1,15 @@
 """Functions that read a user's file, with or without labels, for tasks of a trained model."""
 
-import shlex
 import sys
 import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from difflib import SequenceMatcher
 from pathlib import Path
 
 import numpy as np
 
-from mtbert import files, yaml_text
+from mtbert import files
 from mtbert.batch import Dataset
 from mtbert.data import formats, labels, sources, whole
 from mtbert.data.records import LARGEST_TABLE
@@ -19,10 +17,10 @@ from mtbert.data.source_table import SourceTable
 from mtbert.data.sources import Source
 from mtbert.data.tables import Columns
 from mtbert.data.whole import Whole
-from mtbert.messages import clean, count, few, shown
-from mtbert.recipe.parts import TaskRecipe
+from mtbert.messages import Note, as_warnings, clean, count, few, shown
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
+from mtbert.use.input_columns import answering, fitting, id_columns, text_columns
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor
 
@@ -50,22 +48,43 @@ def labelled(
     return replace(data, task=chosen), (*seen, *table.warnings, *labels.repair_warnings(table, chosen))
 
 
-def pool(predictor: Predictor, recipe: Recipe, task: str, file: str) -> tuple[Dataset, Whole, list[str]]:
-    """Reads a file without labels for one task.
+@dataclass(frozen=True)
+class Pool:
+    """A file of rows to label for one task.
 
-    Returns a triple: the rows as a data set of ``task``, all columns and rows of the file, and warnings. Rows with an
-    empty text are not in the data set, and a warning counts them.
+    Attributes:
+        data: The rows whose texts are not empty, as a data set of the task.
+        texts: The names of the text columns that the task reads in this file.
+        whole: All columns and rows of the file.
+        notes: Messages about the file. Warnings count the rows with an empty text, for example.
     """
-    table = _texts(recipe, [known_task(predictor, recipe, task)], file, Path(), recipe.tasks[task].columns.id)
+
+    data: Dataset
+    texts: tuple[str, ...]
+    whole: Whole
+    notes: list[Note]
+
+
+def pool(predictor: Predictor, recipe: Recipe, task: str, file: str, fixed: Collection[str] = ()) -> Pool:
+    """Reads rows to label for ``task``. Which columns the task reads, and ``fixed``, are described at :func:`fitting`.
+
+    Raises:
+        ValueError, FileNotFoundError: If the file cannot be read, or has no text for the task.
+    """
+    chosen = known_task(predictor, recipe, task)
+    given = whole.read_whole(file, Path(file), (*text_columns(recipe, [task]), *id_columns(recipe, [task])))
+    fits = fitting(predictor, recipe, [task], file, given.columns, fixed)
+    columns = fits.recipe.tasks[task].columns
+    table = _texts(fits.recipe, [chosen], file, Path(), columns.id)
     (data,) = datasets_of(predictor, [task], table)
     warnings = [*table.warnings, *_gaps(table, [data], "left out {}, because a text is empty")]
-    return data, whole.read_whole(file, Path(file), recipe.tasks[task].columns.text), warnings
+    return Pool(data, columns.text, given, [*fits.notes, *as_warnings(warnings)])
 
 
 def unlabelled(
     predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str, fixed: Collection[str] = ()
-) -> tuple[list[Dataset], Whole, list[str]]:
-    """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and warnings.
+) -> tuple[list[Dataset], Whole, list[Note]]:
+    """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and notes.
 
     Which tasks are used, and which columns they read, is described at :func:`fitting`. If the file contains none of the
     recipe's id columns, a column of row numbers is added, under the name of the first id column.
@@ -81,7 +100,7 @@ def unlabelled(
         asked = named or [task for task in predictor.tasks if task in recipe.tasks]
         given = whole.read_whole(name, folder / name, (*text_columns(recipe, asked), *id_columns(recipe, asked)))
         fits = fitting(predictor, recipe, named, name, given.columns, fixed)
-        recipe, tasks, warnings = fits.recipe, fits.tasks, fits.warnings
+        recipe, tasks, notes = fits.recipe, fits.tasks, fits.notes
         chosen = [known_task(predictor, recipe, task) for task in tasks]
         texts, ids = text_columns(recipe, tasks), id_columns(recipe, tasks)
         there = [id_ for id_ in ids if id_ in given.columns]
@@ -90,163 +109,19 @@ def unlabelled(
     empty = {one.task.name: "a text is empty in every row" for one in data if not len(one)}
     if empty:
         tasks, more = answering(recipe, tasks, name, empty)
-        data, warnings = [one for one in data if len(one)], [*warnings, *more]
-    warnings += [*table.warnings, *_gaps(table, data, "no answer in {}, because a text is empty")]
+        data, notes = [one for one in data if len(one)], [*notes, *as_warnings(more)]
+    notes += as_warnings([*table.warnings, *_gaps(table, data, "no answer in {}, because a text is empty")])
     ignored = [c for c in given.columns if c not in (*texts, *ids)]
     if ignored:
         who = "the task does" if len(tasks) == 1 else "these tasks do"
-        warnings.append(f"{name}: columns that {who} not read, copied as they are: {few(ignored, quoted=True)}.")
+        notes.append(Note(f"{name}: columns that {who} not read, copied as they are: {few(ignored, quoted=True)}."))
     if there or not ids:
-        return data, given, warnings
+        return data, given, notes
     id_ = ids[0]
-    warnings.append(f"{name}: there is no column {shown(id_)}, so rows are numbered from 1 in a column of that name.")
+    line = f"there is no column {shown(id_)}, so the output begins with one that numbers the rows from 1."
+    notes.append(Note(f"{name}: {line}"))
     rows = [{id_: own} | dict(row) for own, row in zip(table.ids, given.rows, strict=True)]
-    return data, Whole((id_, *given.columns), rows), warnings
-
-
-def answering(
-    recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str], repair: str = ""
-) -> tuple[list[str], list[str]]:
-    """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
-
-    The list is empty if all tasks can answer. Otherwise, it contains one warning, which names the tasks that cannot.
-
-    Args:
-        recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
-        candidates: The names of the tasks to choose from.
-        name: The name of the input, for messages.
-        reasons: A dict from task name to a further reason why the task cannot answer.
-        repair: What the user can do so that these tasks answer; the messages end with it.
-
-    Raises:
-        ValueError: If no task is left.
-    """
-    untrained = {
-        n: "no loss trains its answers" for n in candidates if n in recipe.tasks and not recipe.tasks[n].scored
-    }
-    against = {n: why for n in candidates if (why := reasons.get(n) or untrained.get(n))}
-    left_out = few([f"{n} ({why})" for n, why in against.items()])
-    found = [n for n in candidates if n not in against]
-    if not found:
-        repair = repair or ("Give a file that has texts." if reasons else "Ask one of them with --task.")
-        raise ValueError(f"{clean(name)}: no task can answer: {left_out}. {repair}")
-    return found, [f"{name}: left out: {left_out}. {repair}".rstrip()] if against else []
-
-
-def text_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
-    """Returns the names of all columns of texts that the recipe names for ``tasks``."""
-    return list(dict.fromkeys(c for task in tasks if task in recipe.tasks for c in recipe.tasks[task].columns.text))
-
-
-def _of_labels(recipe: Recipe, task: str) -> list[str]:
-    """Returns the names of the columns of labels and weights of a task."""
-    columns = recipe.tasks[task].columns
-    return [*columns.labels, *([columns.weight] if columns.weight is not None else [])]
-
-
-def _reading(task: TaskRecipe, texts: tuple[str, ...]) -> TaskRecipe:
-    return task.model_copy(update={"columns": task.columns.model_copy(update={"text": texts})})
-
-
-def _likely(names: Sequence[str], free: Sequence[str]) -> Sequence[str]:
-    """Returns as many of the columns ``free`` as there are ``names``: for one name, the most similar column."""
-    if len(names) == 1:
-        return [max(free, key=lambda column: SequenceMatcher(None, names[0], column).ratio())]
-    return free[: len(names)]
-
-
-def _option(task: str, columns: Sequence[str]) -> str:
-    """Returns the option of the command line that lets a task read other text columns."""
-    value = clean(yaml_text.inline(columns[0] if len(columns) == 1 else list(columns)))
-    return shlex.join(["--set", f"tasks.{task}.columns.text={value}"])
-
-
-def id_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
-    """Returns the names of all id columns that the recipe names for ``tasks``."""
-    return list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
-
-
-@dataclass(frozen=True)
-class Fitting:
-    """The tasks that answer an input file, and what they read in it.
-
-    Attributes:
-        recipe: The recipe of the run, in which each of the tasks reads columns that the file has.
-        tasks: The names of the tasks.
-        warnings: At most two lines: which tasks read another column than in training, and which tasks are left out.
-    """
-
-    recipe: Recipe
-    tasks: list[str]
-    warnings: list[str]
-
-
-def fitting(
-    predictor: Predictor,
-    recipe: Recipe,
-    named: Sequence[str],
-    name: str,
-    found: Collection[str],
-    fixed: Collection[str] = (),
-) -> Fitting:
-    """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
-
-    A task reads the text columns that the recipe names. If the input lacks them, but other tasks read one text (or, for
-    a task of pairs, one pair of texts) in it, the task answers about the same text, as all tasks do that a server is
-    asked. If no task finds its columns, and one column is left beside ids, labels and weights, this column is the text.
-
-    Args:
-        predictor: The model.
-        recipe: The recipe of its run.
-        named: The tasks that the user has named. If it is empty, all tasks answer that can.
-        name: The name of the input, for messages.
-        found: The columns of the input.
-        fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
-
-    Raises:
-        ValueError: If a named task cannot answer, or no task is left.
-    """
-    own = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task in recipe.tasks}
-    lacking = {task: [c for c in columns if c not in found] for task, columns in own.items()}
-    no_texts = [*id_columns(recipe, own), *(c for task in own for c in _of_labels(recipe, task))]
-    free = [column for column in found if column not in no_texts]
-    instead: dict[str, tuple[str, ...]] = {}
-    for size in (1, 2):
-        alike = [task for task in own if predictor.task(task).texts == size]
-        read = {own[task] for task in alike if not lacking[task]}
-        if size == 1 and all(lacking.values()):
-            read = {(column,) for column in free}
-        if len(read) == 1:
-            instead |= {task: next(iter(read)) for task in alike if lacking[task] and task not in fixed}
-    warnings = []
-    for columns in dict.fromkeys(instead.values()):
-        moved = [task for task in instead if instead[task] == columns and task in (named or own)]
-        if moved:
-            only = "is the only text" if len(columns) == 1 else "is the only pair of texts"
-            told = few([f"{task} (no column {few(lacking[task], quoted=True)})" for task in moved])
-            other = _option(moved[0], ["COLUMN", "OTHER"][: len(columns)])
-            warnings.append(
-                f"{name}: {few(columns, quoted=True)} {only}, so these tasks answer about it too: {told}. To name "
-                f"another column: {other}"
-            )
-    changed = {task: _reading(recipe.tasks[task], columns) for task, columns in instead.items()}
-    recipe = recipe.model_copy(update={"tasks": {**recipe.tasks, **changed}})
-    without = {task: columns for task, columns in lacking.items() if columns and task not in instead}
-    options = {task: _option(task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
-    for task in named:
-        if task in without:
-            repair = f" To name another column: {options[task]}" if task in options else ""
-            raise ValueError(
-                f"{clean(name)}: there is no column {shown(without[task][0])}, found {few(found, quoted=True)}. Task "
-                f"{task} reads it.{repair}"
-            )
-    if named:
-        return Fitting(recipe, list(named), warnings)
-    reasons = {task: f"no column {few(columns, quoted=True)}" for task, columns in without.items()}
-    reasons |= {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in own}
-    repair = f"To name columns: {' '.join(list(options.values())[:3])}" if options else ""
-    tasks, more = answering(recipe, list(predictor.tasks), name, reasons, repair)
-    return Fitting(recipe, tasks, [*warnings, *more])
+    return data, Whole((id_, *given.columns), rows), notes
 
 
 @contextmanager

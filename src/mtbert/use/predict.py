@@ -12,7 +12,7 @@ from rich.console import Console
 from mtbert import scoring
 from mtbert.batch import Dataset
 from mtbert.data.whole import Whole
-from mtbert.messages import clean, count, few, shown, tell_end, warn
+from mtbert.messages import Note, as_warnings, clean, count, few, shown, tell, tell_end, warn
 from mtbert.numbers import number
 from mtbert.part_share import share_of
 from mtbert.progress_bar import followed, progress_of
@@ -20,7 +20,8 @@ from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.bulk import is_bulk, score_files
 from mtbert.use.hub_runs import find_run
-from mtbert.use.inputs import answering, unlabelled
+from mtbert.use.input_columns import answering
+from mtbert.use.inputs import unlabelled
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor, load
 from mtbert.use.scorer import output_row
@@ -97,13 +98,12 @@ def predict_run(path: Path, question: Question, console: Console) -> None:
         predictor.check_vectors(alone)
     with followed(console):
         if recipe is not None and source is not None:
-            data, given, warnings = unlabelled(predictor, recipe, question.tasks, source, renamed_texts(path, recipe))
+            data, given, notes = unlabelled(predictor, recipe, question.tasks, source, renamed_texts(path, recipe))
         else:
-            data, given, warnings = _one_row(predictor, recipe, question)
+            data, given, notes = _one_row(predictor, recipe, question)
         if question.unsure is not None:
-            warnings += _unmarked(question, data)
-        for line in warnings:
-            warn(console, line)
+            notes += as_warnings(_unmarked(question, data))
+        tell(console, notes)
         answers = predictor.answers_together(data, unsure=question.unsure)
     done = ""
     if text is not None and to_screen:
@@ -185,8 +185,10 @@ def _unmarked(question: Question, data: Sequence[Dataset]) -> list[str]:
     return [f"--unsure: no answer of {names} is marked, {why}."] if without else []
 
 
-def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) -> tuple[list[Dataset], Whole, list[str]]:
-    """Returns a triple: a data set for each task, a table with a single row, and warnings.
+def _one_row(
+    predictor: Predictor, recipe: Recipe | None, question: Question
+) -> tuple[list[Dataset], Whole, list[Note]]:
+    """Returns a triple: a data set for each task, a table with a single row, and notes.
 
     Each data set has a single example. The example and the row both consist of the text, or the two texts, of
     ``question``.
@@ -202,7 +204,7 @@ def _one_row(predictor: Predictor, recipe: Recipe | None, question: Question) ->
         tasks, warnings = answering(recipe, tasks, "--text", {})
     data = predictor.read_together(tasks, [texts[0]] if len(texts) == 1 else [texts])
     columns = ("text", "text_pair")[: len(texts)]
-    return data, Whole(columns, [dict(zip(columns, data[0].examples[0].texts, strict=True))]), warnings
+    return data, Whole(columns, [dict(zip(columns, data[0].examples[0].texts, strict=True))]), as_warnings(warnings)
 
 
 def _targets(path: Path, question: Question, recipe: Recipe | None) -> tuple[Path | None, Path | None]:

@@ -8,7 +8,8 @@ These are the rows about which the model is least certain. Left out are:
 - rows that have a label in the pool already,
 - near repeats of rows that were chosen before.
 
-The file that is written has all columns that the recipe reads from train. Once labelled, it can be one more train file.
+The file that is written has all columns that the recipe reads from train, whatever their names in the pool. Once
+labelled, it can be one more train file.
 """
 
 import itertools
@@ -26,16 +27,16 @@ from mtbert.batch import Example, Examples, Floats
 from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
-from mtbert.messages import clean, count, few, option, reason, tell_end, warn
+from mtbert.messages import as_warnings, clean, count, few, option, reason, tell, tell_end, warn
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
 from mtbert.use.hub_runs import find_run
-from mtbert.use.inputs import pool
+from mtbert.use.inputs import Pool, pool
 from mtbert.use.outputs import OutputRow
 from mtbert.use.predictor import least_certain, load
-from mtbert.use.trained import early_model, recipe_of, recipe_targets
+from mtbert.use.trained import early_model, recipe_of, recipe_targets, renamed_texts, with_own_columns
 
 REVIEWED = (".csv", ".tsv", ".jsonl")
 ALIKE = 0.8  # share of words: texts with more words in common nearly repeat each other
@@ -58,15 +59,16 @@ def review_run(
     Args:
         path: The folder of a run, or of a model in it.
         task: The task for which the rows will be labelled.
-        source: The pool: a file with the text columns of the task. It may have labels; a row with a label for the task
-            is left out, and a warning says how many rows are left out for this reason.
+        source: The pool: a file with texts for the task. If it lacks the task's text column, the task reads another,
+            see :func:`mtbert.use.input_columns.fitting`. It may have labels; a row with a label for the task is left
+            out, and a warning says how many rows are left out for this reason.
         top: The largest number of rows to write.
         output: The file to write. It has every column that the recipe reads from the train file of ``task``, including
             columns for other tasks. The ids and the texts come from the pool, the label columns are empty, and the
             weight columns hold 1. Two more columns hold the model's answer and the probability of this answer. The
             least certain row comes first.
         console: Shows warnings and what was written.
-        overrides: Changes to the run's recipe, as ``a.b=c``.
+        overrides: Changes to the run's recipe, as ``a.b=c``. New columns are those of the pool: train keeps its own.
         overwrite: Whether to replace an existing file.
 
     Raises:
@@ -83,17 +85,18 @@ def review_run(
     target = outputs.check_output(option("output"), output, REVIEWED, home, reads, overwrite=overwrite)
     predictor = load(path)
     with followed(console):
-        data, given, warnings = pool(predictor, recipe, task, source)
-        for line in (*early_model(predictor, path), *warnings):
-            warn(console, line)
+        given = pool(predictor, recipe, task, source, renamed_texts(path, recipe))
+        data = given.data
+        tell(console, (*as_warnings(early_model(predictor, path)), *given.notes))
         prediction = scoring.predict_examples(predictor.model, data)
-        known, why = _known(recipe, task)
+        trained = with_own_columns(path, recipe)
+        known, why = _known(trained, task)
     certainty_B = scoring.certainty(predictor.model, data.task, prediction)
     if why:
         warn(console, f"train of task {task} cannot be read, so rows of it may be among these ({why}).")
-    columns, pool_rows = recipe.tasks[task].columns, [given.rows[row] for row in data.rows]
+    columns, pool_rows = recipe.tasks[task].columns, [given.whole.rows[row] for row in data.rows]
     labelled_B = np.array([any(is_given(row.get(name)) for name in columns.labels) for row in pool_rows], np.bool_)
-    in_dev_B = ~labelled_B & _in_dev(recipe, task, data.examples, pool_rows, known.dev)
+    in_dev_B = ~labelled_B & _in_dev(recipe, task, given, pool_rows, known.dev)
     with followed(console), progress_of("choosing rows"):
         chosen = _chosen(data.examples, np.where(labelled_B | in_dev_B, np.inf, certainty_B), known.trained, top)
     if not chosen:
@@ -107,10 +110,11 @@ def review_run(
     if in_dev_B.any():
         warn(console, f"{source}: left out {count(int(in_dev_B.sum()), 'row')} with a text that is also in dev.")
     answers = scoring.decode(predictor.model, data.task, prediction)
-    prefix = "" if columns.id in given.columns else f"{known.free_prefix(Path(source).stem)}-"
+    prefix = "" if columns.id in given.whole.columns else f"{known.free_prefix(Path(source).stem)}-"
+    columns = trained.tasks[task].columns
     rows = [
         _row(
-            _unlabelled(recipe, task, data.examples[i], pool_rows[i], prefix),
+            _unlabelled(trained, recipe, task, data.examples[i], pool_rows[i], prefix),
             answers[i],
             float(certainty_B[i]),
             columns.separator or ";",
@@ -171,19 +175,20 @@ def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
 
 
 def _in_dev(
-    recipe: Recipe, task: str, examples: Examples, given: Sequence[Mapping[str, object]], dev: Set[bytes]
+    recipe: Recipe, task: str, given: Pool, rows: Sequence[Mapping[str, object]], dev: Set[bytes]
 ) -> npt.NDArray[np.bool_]:
     """Returns for each row of the pool whether one of its texts is also a text of the dev split, ``[B]``.
 
-    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``given`` holds
-    the rows with all of their columns. The argument ``dev`` holds the keys (see :func:`_keys`) of the texts in the dev
-    split.
+    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``rows`` holds
+    all columns of the rows that have a text. The argument ``dev`` holds the keys (see :func:`_keys`) of the texts in
+    the dev split.
     """
-    own = dict(zip(recipe.tasks[task].columns.text, examples.texts, strict=True))
+    own = dict(zip(given.texts, given.data.examples.texts, strict=True))
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
-    found_B = np.zeros(len(examples), np.bool_)
-    for name in {name for reader in readers for name in linking(reader.columns.text)}:
-        column = own[name] if name in own else TextColumn.of(_as_text(row.get(name)) for row in given)
+    found_B = np.zeros(len(rows), np.bool_)
+    others = (reader.columns.text for reader in readers if reader.name != task)
+    for name in {name for columns in (given.texts, *others) for name in linking(columns)}:
+        column = own[name] if name in own else TextColumn.of(_as_text(row.get(name)) for row in rows)
         found_B |= [key in dev for (key,) in _keys([column])]
     return found_B
 
@@ -228,17 +233,21 @@ def _alike(one: Iterable[frozenset[str]], other: Iterable[frozenset[str]]) -> bo
     return all(len(a & b) > ALIKE * len(a | b) for a, b in zip(one, other, strict=False))
 
 
-def _unlabelled(recipe: Recipe, task: str, one: Example, given: Mapping[str, object], prefix: str) -> OutputRow:
+def _unlabelled(
+    recipe: Recipe, of_pool: Recipe, task: str, one: Example, given: Mapping[str, object], prefix: str
+) -> OutputRow:
     """Returns a row of the pool in the form of a train row: with all columns that the recipe reads, but without labels.
 
-    ``given`` holds all columns of the row in the pool. ``prefix`` is put before the id.
+    ``of_pool`` is the recipe with the columns of the pool, and ``given`` holds all of them. ``prefix`` is put before
+    the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
     columns = recipe.tasks[task].columns
     found: OutputRow = {} if columns.id is None else {columns.id: prefix + one.id}
     found |= dict(zip(columns.text, one.texts, strict=True))
-    for each in (text for reader in readers for text in reader.columns.text):
-        found.setdefault(each, given.get(each))
+    for reader in readers:
+        for own, read in zip(reader.columns.text, of_pool.tasks[reader.name].columns.text, strict=True):
+            found.setdefault(own, given.get(read))
     for reader in readers:
         found |= dict.fromkeys(reader.columns.labels)
     for reader in readers:

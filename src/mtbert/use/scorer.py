@@ -17,7 +17,8 @@ from mtbert.data.streams import Block
 from mtbert.data.tables import TableFile
 from mtbert.recipe.settings import Recipe
 from mtbert.use import outputs
-from mtbert.use.inputs import columns_read, datasets_of, id_columns, known_task, text_columns
+from mtbert.use.input_columns import id_columns, text_columns
+from mtbert.use.inputs import columns_read, datasets_of, known_task
 from mtbert.use.outputs import OutputRow
 from mtbert.use.predictor import Predictor
 

@@ -122,6 +122,18 @@ def renamed_texts(path: Path, recipe: Recipe) -> set[str]:
     return {name for name, task in recipe.tasks.items() if task.columns.text != own[name].columns.text}
 
 
+def with_own_columns(path: Path, recipe: Recipe) -> Recipe:
+    """Returns ``recipe``, in which every task has the columns of the run at ``path``: those of the train files."""
+    own = recipe_of(path, ()).tasks
+    return recipe.model_copy(
+        update={
+            "tasks": {
+                name: task.model_copy(update={"columns": own[name].columns}) for name, task in recipe.tasks.items()
+            }
+        }
+    )
+
+
 def trained_files(path: Path, task: str) -> dict[str, str]:
     """Returns a dict from the SHA-256 of each train file of a task to the file's name, as the run recorded them.
 

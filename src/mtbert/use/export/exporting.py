@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mtbert import files, locks
 from mtbert.batch import Dataset
-from mtbert.messages import caller_console, few, near, option, see, shown, warn
+from mtbert.messages import Note, as_warnings, caller_console, few, near, option, see, shown, tell, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.progress_bar import followed, progress_of
@@ -112,9 +112,8 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
         warn(warnings, f"{name} is left out: {why}")
     rounds = "int8" in order.options
     most = SCORED_ROWS if rounds else COMPARED_ROWS
-    found, doubts = _rows(predictor, recipe, path, tasks, order)
-    for line in doubts:
-        warn(warnings, line)
+    found, read = _rows(predictor, recipe, path, tasks, order)
+    tell(warnings, read)
     rows = {name: some_rows(data, most) for name, data in found.items()}
     wanted = Wanted(
         predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True), origin(recipe.model.path)
@@ -206,26 +205,26 @@ def _tasks(exporter: Exporter, predictor: Predictor, recipe: Recipe, order: _Ord
 
 def _rows(
     predictor: Predictor, recipe: Recipe, path: Path, tasks: Sequence[str], order: _Order
-) -> tuple[dict[str, Dataset], list[str]]:
-    """Returns a pair: the rows on which the export of each task is checked, and the warnings from reading them.
+) -> tuple[dict[str, Dataset], list[Note]]:
+    """Returns a pair: the rows on which the export of each task is checked, and the notes from reading them.
 
     The check of an int8 export compares scores, so it uses only rows with labels.
     """
     found: dict[str, Dataset] = {}
-    warnings: list[str] = []
+    notes: list[Note] = []
     if order.source is None:
         found = dev_sets(predictor, recipe, tasks)[0]
     elif "int8" in order.options:
         for name in tasks:
             found[name], said = labelled(predictor, recipe, name, order.source, trained_files(path, name))
-            warnings += said
+            notes += as_warnings(said)
     else:
-        data, _, warnings = unlabelled(predictor, recipe, tasks, order.source)
+        data, _, notes = unlabelled(predictor, recipe, tasks, order.source)
         found = {one.task.name: one for one in data}
     for name in tasks:
         if name not in found or not len(found[name]):
             raise ValueError(f"task {name}: there is no row to compare answers on. Give --input FILE with some.")
-    return found, list(dict.fromkeys(warnings))
+    return found, list(dict.fromkeys(notes))
 
 
 def _check_place(order: _Order) -> None:

@@ -1,0 +1,159 @@
+"""The columns of an input file that each task of a trained model reads, and the tasks that can answer the file."""
+
+import shlex
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+
+from mtbert import yaml_text
+from mtbert.messages import Note, as_warnings, clean, few, shown
+from mtbert.recipe.parts import TaskRecipe
+from mtbert.recipe.settings import Recipe
+from mtbert.use.predictor import Predictor
+
+
+def answering(
+    recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str], repair: str = ""
+) -> tuple[list[str], list[str]]:
+    """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
+
+    The list is empty if all tasks can answer. Otherwise, it contains one warning, which names the tasks that cannot.
+
+    Args:
+        recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
+        candidates: The names of the tasks to choose from.
+        name: The name of the input, for messages.
+        reasons: A dict from task name to a further reason why the task cannot answer.
+        repair: What the user can do so that these tasks answer; the messages end with it.
+
+    Raises:
+        ValueError: If no task is left.
+    """
+    untrained = {
+        n: "no loss trains its answers" for n in candidates if n in recipe.tasks and not recipe.tasks[n].scored
+    }
+    against = {n: why for n in candidates if (why := reasons.get(n) or untrained.get(n))}
+    left_out = few([f"{n} ({why})" for n, why in against.items()])
+    found = [n for n in candidates if n not in against]
+    if not found:
+        repair = repair or ("Give a file that has texts." if reasons else "Ask one of them with --task.")
+        raise ValueError(f"{clean(name)}: no task can answer: {left_out}. {repair}")
+    return found, [f"{name}: left out: {left_out}. {repair}".rstrip()] if against else []
+
+
+def text_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
+    """Returns the names of all columns of texts that the recipe names for ``tasks``."""
+    return list(dict.fromkeys(c for task in tasks if task in recipe.tasks for c in recipe.tasks[task].columns.text))
+
+
+def _of_labels(recipe: Recipe, task: str) -> list[str]:
+    """Returns the names of the columns of labels and weights of a task."""
+    columns = recipe.tasks[task].columns
+    return [*columns.labels, *([columns.weight] if columns.weight is not None else [])]
+
+
+def _reading(task: TaskRecipe, texts: tuple[str, ...]) -> TaskRecipe:
+    return task.model_copy(update={"columns": task.columns.model_copy(update={"text": texts})})
+
+
+def _likely(names: Sequence[str], free: Sequence[str]) -> Sequence[str]:
+    """Returns as many of the columns ``free`` as there are ``names``: for one name, the most similar column."""
+    if len(names) == 1:
+        return [max(free, key=lambda column: SequenceMatcher(None, names[0], column).ratio())]
+    return free[: len(names)]
+
+
+def _option(task: str, columns: Sequence[str]) -> str:
+    """Returns the option of the command line that lets a task read other text columns."""
+    value = clean(yaml_text.inline(columns[0] if len(columns) == 1 else list(columns)))
+    return shlex.join(["--set", f"tasks.{task}.columns.text={value}"])
+
+
+def id_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
+    """Returns the names of all id columns that the recipe names for ``tasks``."""
+    return list(dict.fromkeys(c for task in tasks if (c := recipe.tasks[task].columns.id) is not None))
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The tasks that answer an input file, and what they read in it.
+
+    Attributes:
+        recipe: The recipe of the run, in which each of the tasks reads columns that the file has.
+        tasks: The names of the tasks.
+        notes: The first lines say which tasks read another column than in training. A warning at the end names the
+            tasks that are left out.
+    """
+
+    recipe: Recipe
+    tasks: list[str]
+    notes: list[Note]
+
+
+def fitting(
+    predictor: Predictor,
+    recipe: Recipe,
+    named: Sequence[str],
+    name: str,
+    found: Collection[str],
+    fixed: Collection[str] = (),
+) -> Fitting:
+    """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
+
+    A task reads the text columns that the recipe names. If the input lacks them, but other tasks read one text (or, for
+    a task of pairs, one pair of texts) in it, the task answers about the same text, as all tasks do that a server is
+    asked. If no task finds its columns, and one column is left beside ids, labels and weights, this column is the text.
+
+    Args:
+        predictor: The model.
+        recipe: The recipe of its run.
+        named: The tasks that the user has named. If it is empty, all tasks answer that can.
+        name: The name of the input, for messages.
+        found: The columns of the input.
+        fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
+
+    Raises:
+        ValueError: If a named task cannot answer, or no task is left.
+    """
+    own = {task: recipe.tasks[task].columns.text for task in predictor.tasks if task in recipe.tasks}
+    lacking = {task: [c for c in columns if c not in found] for task, columns in own.items()}
+    no_texts = [*id_columns(recipe, own), *(c for task in own for c in _of_labels(recipe, task))]
+    free = [column for column in found if column not in no_texts]
+    instead: dict[str, tuple[str, ...]] = {}
+    for size in (1, 2):
+        alike = [task for task in own if predictor.task(task).texts == size]
+        read = {own[task] for task in alike if not lacking[task]}
+        if size == 1 and all(lacking.values()):
+            read = {(column,) for column in free}
+        if len(read) == 1:
+            instead |= {task: next(iter(read)) for task in alike if lacking[task] and task not in fixed}
+    notes = []
+    for columns in dict.fromkeys(instead.values()):
+        moved = [task for task in instead if instead[task] == columns and task in (named or own)]
+        if moved:
+            only = "is the only text" if len(columns) == 1 else "is the only pair of texts"
+            told = few([f"{task} (no column {few(lacking[task], quoted=True)})" for task in moved])
+            other = _option(moved[0], ["COLUMN", "OTHER"][: len(columns)])
+            line = (
+                f"{few(columns, quoted=True)} {only}, so these tasks read it: {told}. To name another column: {other}"
+            )
+            notes.append(Note(f"{name}: {line}"))
+    recipe = recipe.model_copy(
+        update={"tasks": recipe.tasks | {task: _reading(recipe.tasks[task], own) for task, own in instead.items()}}
+    )
+    without = {task: columns for task, columns in lacking.items() if columns and task not in instead}
+    options = {task: _option(task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
+    for task in named:
+        if task in without:
+            repair = f" To name another column: {options[task]}" if task in options else ""
+            raise ValueError(
+                f"{clean(name)}: there is no column {shown(without[task][0])}, found {few(found, quoted=True)}. Task "
+                f"{task} reads it.{repair}"
+            )
+    if named:
+        return Fitting(recipe, list(named), notes)
+    reasons = {task: f"no column {few(columns, quoted=True)}" for task, columns in without.items()}
+    reasons |= {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in own}
+    repair = f"To name columns: {' '.join(list(options.values())[:3])}" if options else ""
+    tasks, more = answering(recipe, list(predictor.tasks), name, reasons, repair)
+    return Fitting(recipe, tasks, [*notes, *as_warnings(more)])
