@@ -266,10 +266,26 @@ def test_a_wrong_answer_is_asked_again(capsys: pytest.CaptureFixture[str]):
     lines = iter(["4", "x", "1 2", "2"])
     questions = Questions(plain_console(), lambda: next(lines))
     assert questions.one("Which?", ["a", "b", "c"]) == 1
-    assert capsys.readouterr().out.count("Type a number from 1 to 3.") == 3
+    assert capsys.readouterr().out.count("Type a number from 1 to 3, or a name.") == 3
     assert answering("3, 1").several("Which?", ["a", "b", "c"], [0]) == [2, 0]
     assert answering("").several("Which?", ["a", "b", "c"], [1, 2]) == [1, 2]
     assert answering().one("Which?", ["a"]) == 0  # nothing to ask
+
+
+def test_an_answer_may_be_typed_as_its_number_or_its_name(capsys: pytest.CaptureFixture[str]):
+    answers = ["stars  (5 whole numbers)", "film, pet  (yes or no)", "1", "the mood"]
+    for typed, chosen in (
+        ("stars", [0]),
+        (" film, pet ", [1]),
+        ("1", [0]),  # the number, although a column has this name
+        ("the mood, stars", [3, 0]),
+        ("stars 3 stars", [0, 2]),
+    ):
+        assert answering(typed).several("Which?", answers, [1]) == chosen
+    assert answering("the mood").one("Which?", answers) == 3
+    lines = iter(["moods", "stars pet", "film, pet"])
+    assert Questions(plain_console(), lambda: next(lines)).several("Which?", answers, [0]) == [1]
+    assert capsys.readouterr().out.count("Type numbers from 1 to 4, or names.") == 2
 
 
 # Refusals -------------------------------------------------------------------------------------------------------

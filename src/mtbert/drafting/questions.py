@@ -1,4 +1,8 @@
-"""Questions to the user, one at a time, each with numbered answers of which Enter takes the first."""
+"""Questions to the user, one at a time, each with numbered answers of which Enter takes the first.
+
+An answer is a name, such as that of a column. Two spaces and an explanation may follow. The user types the number or
+the name.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -39,9 +43,18 @@ class Questions:
             self.console.print(f"  {number}  {clean(answer)}", soft_wrap=True)
         while True:
             self.console.print(f"{enter}: ", end="")
-            given = self.read().replace(",", " ").split()
-            numbers = [int(word) - 1 for word in given if word.isdecimal()]
-            known = all(0 <= number < len(answers) for number in numbers)
-            if known and len(numbers) == len(given) and (several or len(given) < 2):
-                return list(dict.fromkeys(numbers)) if numbers or several else [0]
-            self.console.print(f"Type {'numbers' if several else 'a number'} from 1 to {len(answers)}.")
+            chosen = _chosen(self.read(), [answer.partition("  ")[0] for answer in answers])
+            if chosen is not None and (several or len(chosen) < 2):
+                return chosen if chosen or several else [0]
+            wanted = ("numbers", "names") if several else ("a number", "a name")
+            self.console.print(f"Type {wanted[0]} from 1 to {len(answers)}, or {wanted[1]}.")
+
+
+def _chosen(typed: str, names: Sequence[str]) -> list[int] | None:
+    """Returns the indices in ``names`` of the numbers and names in ``typed``, or None if one of them is unknown."""
+    whole = typed.strip()
+    parts = [whole] if whole in names else [part.strip() for part in whole.split(",")]  # a name may contain commas
+    words = [word for part in parts for word in ([part] if part in names else part.split())]
+    known = {name: index for index, name in reversed(list(enumerate(names)))}
+    known |= {str(index + 1): index for index in range(len(names))}  # a number never means a column of this name
+    return list(dict.fromkeys(known[word] for word in words)) if all(word in known for word in words) else None
