@@ -56,8 +56,18 @@ def test_in_a_table_the_cells_of_such_an_answer_are_empty(
     done = mtbert("predict", toy / "run", "--input", file, "--output", out, "--unsure", 0.3)
     assert done.code == 0, done
     found = pd.read_parquet(out) if suffix == "parquet" else pd.read_csv(out, sep="\t" if suffix == "tsv" else ",")
-    quora = ["quora.label", "quora.p(0)", "quora.p(1)", "quora.unsure"]
-    assert list(found) == ["id", "sentence", "sentence1", "sentence2", *SST, "sst.unsure", *quora, "sts.score"]
+    quora = ["quora.label", "quora.p(0)", "quora.p(1)", "quora.probability", "quora.unsure"]
+    assert list(found) == [
+        "id",
+        "sentence",
+        "sentence1",
+        "sentence2",
+        *SST,
+        "sst.probability",
+        "sst.unsure",
+        *quora,
+        "sts.score",
+    ]
     for name, missing in ((SST[0], "bd"), ("sst.unsure", "bd"), ("quora.p(1)", "cd"), ("sts.score", "cd")):
         assert "".join(found["id"][found[name].isna()]) == missing, name
     assert (found["sst.unsure"] == True).sum() == 1  # noqa: E712  # three tenths of two answers, rounded up

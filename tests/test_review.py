@@ -86,6 +86,7 @@ def test_the_least_certain_share_is_marked(mtbert: Mtbert, toy: Path, pool: Path
     assert done.code == 0, done
     rows = rows_of(out)
     sure = [max(float(row[f"p({c})"]) for c in range(5)) for row in rows]
+    assert [float(row["probability"]) for row in rows] == sure
     unsure = [row["unsure"] for row in rows]
     assert unsure.count("true") == marked
     assert unsure.count("false") == 30 - marked
@@ -104,7 +105,7 @@ def test_each_task_marks_its_own_share_and_scores_have_no_mark(mtbert: Mtbert, t
     assert "--unsure: no answer of sts is marked" in done.err
     found = [json.loads(line) for line in out.read_text().splitlines()]
     assert sum(row["quora"]["unsure"] for row in found) == 2
-    assert all("unsure" not in row["sts"] for row in found)
+    assert all({"unsure", "probability"}.isdisjoint(row["sts"]) for row in found)
     said = mtbert(*asked, "--task", "sts", "--overwrite").mistake
     assert said.startswith("--unsure: task sts: type 'regression' with head 'linear' gives no probability")
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mtbert.cli.options import RunFolder, task_names
-from mtbert.messages import command_line, few, plain_console, tell_end
+from mtbert.messages import plain_console, tell_end
 
 
 def export(
@@ -59,12 +59,4 @@ def export(
         int8=int8,
         progress=True,
     )
-    done = f"the export is in {exported.path}; its README.md says how to use it"
-    if not exported.apart:
-        tell_end(plain_console(), done)
-        return
-    done += f". {few(exported.apart)} have a graph each; tasks that take the same inputs can share one, and one pass"
-    again = ["export", run, "--to", to, "--out", out, *(part for name in task or () for part in ("--task", name))]
-    again += ["--input", input_] if input_ is not None else []
-    again += ["--int8", "--tolerance", tolerance] if int8 else []
-    tell_end(plain_console(), done, command_line(*again, "--together", "--overwrite"))
+    tell_end(plain_console(), f"the export is in {exported.path}; its README.md says how to use it")

@@ -34,7 +34,8 @@ def predict(
         str | None,
         typer.Option(
             metavar="SHARE",
-            help="Mark this share of each task's answers, the least certain ones, for a person to check.",
+            help="Mark this share of each task's answers, the least certain ones, for a person to check, and write the "
+            "probability of each answer.",
         ),
     ] = None,
     part: Annotated[
@@ -60,6 +61,9 @@ def predict(
 
     Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
     equal, they may name the other one.
+
+    --unsure adds two columns: probability, that of the answer, and unsure, true or false. Sort by probability to have
+    the least certain rows first; mtbert review sorts them, and leaves out what train has.
 
     A file that exists is kept, unless --overwrite is given.
 

@@ -204,8 +204,9 @@ class Predictor:
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
         task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
 
-        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities contains a key ``unsure``.
-        The value is true for the least certain answers of each task, up to the given share, and false for all others.
+        ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities contains two more keys:
+        ``probability``, the probability of the whole answer, and ``unsure``, which is true for the least certain
+        answers of each task, up to the given share, and false for all others.
         """
         if not data[0].size:
             return []
@@ -219,7 +220,7 @@ class Predictor:
                 certainty_B = scoring.certainty(self.model, one.task, predictions[one.task.name])
                 marked = set(least_certain(certainty_B, math.ceil(unsure * len(one))).tolist())
                 for i, answer in enumerate(found):
-                    answer["unsure"] = i in marked
+                    answer |= {"probability": float(certainty_B[i]), "unsure": i in marked}
             for row, answer in zip(one.rows.tolist(), found, strict=True):
                 table[row][one.task.name] = answer
         return table

@@ -146,7 +146,6 @@ class Exported:
             original model.
         notes: For each exported task, notes on the parts of an answer that the format cannot hold.
         left_out: For each task that the format cannot hold, one line that says why, and what to do.
-        apart: The tasks that have a graph each, and could share one with others if ``together`` were given.
     """
 
     path: Path
@@ -154,7 +153,6 @@ class Exported:
     compared: Mapping[str, Compared]
     notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)
-    apart: tuple[str, ...] = ()
 
     @property
     def largest(self) -> float:

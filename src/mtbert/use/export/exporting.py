@@ -118,6 +118,9 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
     wanted = Wanted(
         predictor, tasks, order.options, lambda line: console.print(line, soft_wrap=True), origin(recipe.model.path)
     )
+    if apart := _apart(exporter, wanted):
+        share = f"With {option('together', True)}, tasks that take the same inputs share a graph, and one pass."
+        wanted.tell(f"{few(apart)}: a graph each, with the whole encoder in each. {share}")
     compared: dict[str, Compared] = {}
 
     def fill(folder: Path) -> None:
@@ -141,7 +144,7 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
         held.replace(fill)
     written = (str(file.relative_to(order.out)) for file in sorted(order.out.rglob("*")) if file.is_file())
     notes = {name: exporter.lost(predictor.model, predictor.task(name)) for name in tasks}
-    return Exported(order.out, tuple(written), compared, notes, left_out, _apart(exporter, wanted))
+    return Exported(order.out, tuple(written), compared, notes, left_out)
 
 
 def _apart(exporter: Exporter, wanted: Wanted) -> tuple[str, ...]:
