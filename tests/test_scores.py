@@ -1,5 +1,6 @@
 """The command ``evaluate``: its screen, its JSON, and the one line that a mistake prints."""
 
+import csv
 import io
 import json
 import shutil
@@ -66,14 +67,24 @@ def test_scores_on_a_file_that_the_task_was_trained_on_are_doubted(toy, mtbert, 
             "evaluate", toy / model, "--task", "sst", "--split", copy, "--json", "--set", "data.root=/nowhere"
         )
         assert (done.code, done.err) == (0, said)
-    assert list(evaluate(toy / "run", copy, task="sst").warnings) == [said[9:-1]]
-    copy.write_text(copy.read_text() + "s99,a new row,1\n")
-    assert mtbert("evaluate", toy / "run", "--task", "sst", "--split", copy).err == ""
+    better = "the scores look better than they are. Score rows that the run has not seen."
+    told = f"task sst: 36 of 40 examples have a text that it was trained on, so {better}"  # a tenth is dev
+    assert list(evaluate(toy / "run", copy, task="sst").warnings) == [told]
+    head, *rows = copy.read_text().splitlines()
+    assert list(evaluate(toy / "run", data={"sst": list(csv.DictReader(io.StringIO(copy.read_text())))}).warnings) == [
+        told
+    ]
+    copy.write_text("\n".join([head, *rows[:9], "s99,a new row,1"]))
+    told = told.replace("36 of 40", "8 of 10")
+    assert mtbert("evaluate", toy / "run", "--task", "sst", "--split", copy).err == f"warning: {told}\n"
+    copy.write_text(f"{head}\ns99,a new row,1\ns98,another,0\n")
+    assert "trained on" not in mtbert("evaluate", toy / "run", "--task", "sst", "--split", copy).err
     other = ("--task", "sts", "--split", toy / "data/quora.csv", "--set", "tasks.sts.columns.label=is_duplicate")
     assert mtbert("evaluate", toy / "run", *other).err == ""  # another task was trained on it
     moved = Path(shutil.copytree(toy / "run", tmp_path / "moved"))
     (moved / "environment.json").unlink()
-    assert mtbert("evaluate", moved, "--task", "sst", "--split", toy / "data/sst.csv").err == ""
+    unknown = ("--task", "sst", "--split", toy / "data/sst.csv", "--set", "data.root=/nowhere")
+    assert mtbert("evaluate", moved, *unknown).err == ""  # neither train data nor their digests are left
 
 
 def test_evaluate_reads_changed_data_with_the_range_that_the_model_learnt(toy, mtbert, run_copy):

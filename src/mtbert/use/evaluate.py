@@ -1,16 +1,19 @@
 """The command ``evaluate``, which scores a trained model on dev, on test, or on a labelled file."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from mtbert import files, scoring
+from mtbert import files, scoring, splits
 from mtbert.batch import Dataset
-from mtbert.messages import clean, few, option, warn
+from mtbert.columns import TextColumn
+from mtbert.data.leaks import leaks
+from mtbert.data.split import linking
+from mtbert.messages import clean, count, few, option, warn
 from mtbert.prepare import lost_words, prepare, read_test
 from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe
@@ -22,7 +25,7 @@ from mtbert.use.given_rows import rows_to_score
 from mtbert.use.hub_runs import find_run
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
-from mtbert.use.trained import as_trained, early_model, trained_files
+from mtbert.use.trained import as_trained, early_model, trained_files, with_own_columns
 
 # Scores ------------------------------------------------------------------------------------------------------
 
@@ -69,6 +72,7 @@ def score_run(
     """
     path = find_run(path)
     predictor, recipe = as_trained(path, overrides)
+    train = None if split == "dev" and rows is None else _train_texts(path, recipe, task)
     if rows is not None:
         split = "given rows"
         data, warnings = rows_to_score(predictor, recipe, rows, task)
@@ -82,7 +86,7 @@ def score_run(
             f"{few(recipe.tasks)}."
         )
     else:
-        of_file, warnings = labelled(predictor, recipe, task, split, trained_files(path, task))
+        of_file, warnings = labelled(predictor, recipe, task, split, trained_files(path, task) if train is None else {})
         data = {task: of_file}
     predicted = scoring.predict_and_decide(predictor.model, list(data.values()))
     scored = {}
@@ -94,8 +98,37 @@ def score_run(
         for line in scoring.undefined_scores(one.data, one.predicted, one.evaluation.metrics)
     ]
     lost = (line for name, of_task in data.items() for line in lost_words(of_task, f"task {name}"))
-    doubts = (*early_model(predictor, path), *warnings, *lost, *undefined)
+    doubts = (*early_model(predictor, path), *_seen(train or {}, data), *warnings, *lost, *undefined)
     return RunScores(predictor, recipe, split, scored, doubts)
+
+
+def _train_texts(path: Path, recipe: Recipe, task: str | None) -> dict[str, list[TextColumn]] | None:
+    """Returns the texts that each task of a run was trained on; None if the train data cannot be read any more.
+
+    ``path`` is the folder of the run. If ``task`` is not None, only the texts of this task are read.
+    """
+    own = with_own_columns(path, recipe)
+    found: dict[str, list[TextColumn]] = {}
+    try:
+        with splits.rooted(own):
+            for table, readers in own.tasks_by_table().items():
+                if task in (None, *(reader.name for reader in readers)):
+                    split = splits.split_table(own, table)
+                    linked = sorted({i for reads in split.reads.values() for i in linking(reads)})
+                    found |= {reader.name: [split.train.texts[i] for i in linked] for reader in readers}
+    except (ValueError, OSError):
+        return None
+    return found
+
+
+def _seen(train: Mapping[str, Sequence[TextColumn]], data: Mapping[str, Dataset]) -> Iterator[str]:
+    """Yields a warning for each task with examples whose texts are in ``train``, the texts that it was trained on."""
+    for name, one in data.items():
+        for number in leaks(train.get(name, ()), {name: linking(one.examples.texts)}).values():
+            yield (
+                f"task {name}: {number:,} of {count(len(one), 'example')} have a text that it was trained on, so the "
+                "scores look better than they are. Score rows that the run has not seen."
+            )
 
 
 def evaluate_run(
