@@ -171,3 +171,12 @@ def test_a_study_starts_from_the_recipe_of_a_run_that_keeps_its_rows(run):
     check_files(found.rows["smooth"].recipe)  # they are there
     assert found.rows["plain"].recipe.root() == run[0].path
     assert [row.recipe.tasks["mood"].train.path for row in found.rows.values()] == ["data/mood-train.parquet"] * 2
+
+
+def test_check_tells_test_rows_whose_texts_are_in_train(folder: Path):
+    rows = frame([("bad", "good")[i % 2] for i in range(24)])
+    given = {"one": {"train": rows[:12], "dev": rows[12:18], "test": rows[9:]}}
+    said = "one, test: 3 of 15 examples (20.0%) have a text that is in train too, so scores on test may be too good."
+    assert said in mtbert.check(moods(folder, "one"), given).warnings
+    given["one"]["test"] = rows[18:]
+    assert not [line for line in mtbert.check(moods(folder, "one"), given).warnings if "test" in line]

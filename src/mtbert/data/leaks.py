@@ -41,12 +41,12 @@ def leaks(train: Sequence[TextColumn], dev: Mapping[str, Sequence[TextColumn]]) 
     return {task: int(number) for task, number in zip(dev, counts, strict=True) if number}
 
 
-def leak_line(number: int, size: int, noun: str = "example") -> str:
-    """Returns a warning that some dev examples have a text that is also in train.
+def leak_line(number: int, size: int, noun: str = "example", split: str = "dev") -> str:
+    """Returns a warning that some examples of dev or test have a text that is also in train.
 
-    ``number`` is the number of these examples, and ``size`` is the number of all dev examples.
+    ``number`` is the number of these examples, and ``size`` is the number of all examples of ``split``.
     """
     return (
-        f"dev: {number:,} of {count(size, noun)} ({number / size:.1%}) have a text that is in train too, "
-        "so scores on dev may be too good."
+        f"{split}: {number:,} of {count(size, noun)} ({number / size:.1%}) have a text that is in train too, "
+        f"so scores on {split} may be too good."
     )

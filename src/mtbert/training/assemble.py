@@ -1,6 +1,6 @@
 """Preparation of everything that a run needs before its first step: encoder, tokenizer, data and heads."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from mtbert import environment, files
+from mtbert import environment, files, splits
 from mtbert.data.check import DataReport, report_on_data, without_examples
 from mtbert.data.leaks import leak_line, leaks
 from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
@@ -111,6 +111,7 @@ def check_data(recipe: Recipe) -> DataReport:
         table = tables.get(d.table.name)
         shared = (f"task {name}: {line}" for line in d.warnings)
         read = tuple(shared) if d.table.shared else (*d.table.warnings, *d.warnings)
+        read = (*read, *_leaked_to_test(recipe, d))
         batch_size = recipe.tasks[name].batch_size
         held_out = 0 if d.held_out is None else len(d.held_out)
         tasks.append(
@@ -130,6 +131,17 @@ def check_data(recipe: Recipe) -> DataReport:
             )
         )
     return replace(report_on_data(tasks, longest), notes=made.notes)
+
+
+def _leaked_to_test(recipe: Recipe, data: Prepared) -> Iterator[str]:
+    """Yields a warning if test examples of a task have a text that is also in train."""
+    name = data.task.name
+    if recipe.tasks[name].test is not None:
+        with splits.rooted(recipe):
+            side, _ = splits.read_test_table(recipe, [data.task])
+        test = side.tasks[name].examples
+        for number in leaks(linking(data.train.examples.texts), {name: linking(test.texts)}).values():
+            yield f"{name}, {leak_line(number, len(test), split='test')}"
 
 
 def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
