@@ -17,9 +17,12 @@ from commands import Mtbert
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 from test_held_out_rows import raw
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mtbert import load, scoring
 from mtbert.recipe.files import load_recipe, load_run_recipe
+from mtbert.splits import read_split
+from mtbert.storage.predictions import load_predictions
 from mtbert.training.assemble import assemble
 from mtbert.training.resume import resume_run
 from mtbert.training.start import start_run
@@ -64,6 +67,16 @@ def test_what_is_fitted_is_saved_with_the_heads_and_used_by_the_predictor(traine
     )
     for task, scores in json.loads(done.out)["tasks"].items():
         assert scores["metrics"] == pytest.approx(best[task]["metrics"], abs=1e-6), task
+    # What calibration has changed on dev, which it was not fitted on.
+    raw_B = load_predictions(trained / "run/best")["quora"].prediction.double()
+    yes_B = torch.from_numpy(read_split(load_run_recipe(trained / "run/recipe.yaml"), "quora").dev.labels)
+    before = binary_cross_entropy_with_logits(raw_B, yes_B).item()
+    assert best["quora"]["uncalibrated"]["nll"] == pytest.approx(before, abs=1e-6) != best["quora"]["metrics"]["nll"]
+    assert {task: list(found["uncalibrated"]) for task, found in best.items()} == {
+        "sst": ["nll", "ece"],
+        "quora": ["nll", "ece"],
+        "sets": ["nll", "ece"],
+    }
 
 
 def test_a_prediction_needs_no_scikit_learn(trained: Path):

@@ -29,6 +29,8 @@ def test_evaluate_repeats_the_scores_of_the_run(toy, mtbert):
     assert (done.code, done.err) == (0, "")
     for scores in evaluation["evaluation"].values():
         assert all(f"{value:.4f}" in done.out for value in scores["metrics"].values())
+        assert scores["uncalibrated"] == {}
+    assert "calibration" not in done.out
     assert f"{evaluation['aggregates']['overall']:.4f}" in done.out
 
 

@@ -82,6 +82,16 @@ def test_a_score_below_the_constants_is_said_below_the_table():
     assert below(score_table(settings, {"sst": fine}, "dev")) == []
 
 
+def test_what_calibration_changed_is_said_below_the_table():
+    settings = load_recipe("demo")
+    worst = {"accuracy": 0.7, "nll": 1.5, "ece": 0.0}
+    one = Evaluation({"accuracy": 0.8, "nll": 0.5, "ece": 0.0625}, worst, False, 30, {"nll": 0.75, "ece": 0.125})
+    assert " ".join(below(score_table(settings, {"quora": one, "sts": SCORES["sts"]}, "dev"))) == (
+        "quora, by calibration: nll 0.7500 becomes 0.5000, ece 0.1250 becomes 0.0625 "
+        "Lower is better. Calibrations are fitted on rows held out of train, never on dev."
+    )
+
+
 def test_the_widest_table_of_scores_fits_80_columns_and_cuts_no_number_or_name():
     names = ["accuracy", "average_precision", "exact_match"]
     one = Evaluation(dict.fromkeys(names, 0.25), dict.fromkeys(names, 0.5), False, 1_234_567)

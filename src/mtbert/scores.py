@@ -74,6 +74,18 @@ def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:
     return found
 
 
+def _calibrated(scores: Mapping[str, Evaluation]) -> list[str]:
+    """Returns a line for each calibrated task: its measures of probabilities before and after calibration."""
+    found = []
+    for name, score in scores.items():
+        changes = (f"{key} {before:.4f} becomes {score.metrics[key]:.4f}" for key, before in score.uncalibrated.items())
+        if score.uncalibrated:
+            found.append(f"{name}, by calibration: {', '.join(changes)}")
+    return (
+        [*found, "Lower is better. Calibrations are fitted on rows held out of train, never on dev."] if found else []
+    )
+
+
 def score_table(
     recipe: Recipe,
     scores: Mapping[str, Evaluation],
@@ -82,7 +94,8 @@ def score_table(
 ) -> Table:
     """Returns a table that shows the scores of each task beside those of the best constant answer.
 
-    It fits into 80 columns. Lines below the table name the tasks whose scores are doubtful.
+    It fits into 80 columns. Lines below the table show what calibration has changed, and name the tasks whose scores
+    are doubtful.
 
     Args:
         recipe: The recipe of the run.
@@ -94,9 +107,12 @@ def score_table(
     beside = [] if other is None else [other[1]]
     for heading in ("score", "constant", *([] if other is None else [other[0]]), "examples"):
         table.add_column(heading, justify="right")
+    below = [Text("\n".join(lines)) for lines in [_calibrated(scores)] if lines]
     if doubts := _doubts(recipe, scores):
         lines = [*doubts, f"What that means: {command_line('docs', 'scores')}"]
-        table.caption, table.caption_justify = Text("\n".join(lines), style="yellow"), "left"
+        below.append(Text("\n".join(lines), style="yellow"))
+    if below:
+        table.caption, table.caption_justify = Text("\n").join(below), "left"
     for name, score in scores.items():
         chosen = recipe.tasks[name].metric
         for metric, value in score.metrics.items():

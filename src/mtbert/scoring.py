@@ -4,7 +4,7 @@ Dimension key: B examples, K numbers per answer, D width of the encoder.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,12 +40,15 @@ class Evaluation:
         baseline: The same metrics for the best constant answer.
         collapsed: Whether all or nearly all answers are the same.
         examples: The number of examples.
+        uncalibrated: The metrics of probabilities, such as ``nll``, before calibration. It is empty if the task is not
+            calibrated.
     """
 
     metrics: dict[str, float]
     baseline: dict[str, float]
     collapsed: bool
     examples: int
+    uncalibrated: dict[str, float] = field(default_factory=dict)
 
 
 def predict_examples(model: Model, data: Dataset, tick: Tick = lambda _: None) -> Tensor:
@@ -157,11 +160,14 @@ def evaluate_predicted(data: Dataset, predicted: Predicted) -> Evaluation:
     """Returns the scores of ``predicted``, the predictions that :func:`predict_and_decide` made for ``data``."""
     task, labels = data.task, data.examples.labels
     found = {m.name: metrics.value(task, m.name, predicted.read_by(m), labels) for m in task.metrics}
+    changed = [m.name for m in task.metrics if m.probabilities and predicted.calibrated is not None]
+    raw = predicted.prediction.numpy()
     return Evaluation(
         metrics=found,
         baseline={name: metrics.baseline(task, name, labels) for name in found},
         collapsed=task.answer.labels.collapsed(predicted.decision.numpy()),
         examples=len(data),
+        uncalibrated={name: metrics.value(task, name, raw, labels) for name in changed},
     )
 
 

@@ -32,6 +32,7 @@ class _Scores(BaseModel):
     baseline: dict[str, float]
     collapsed: bool
     examples: int
+    uncalibrated: dict[str, float] = {}
 
 
 class _Logged(BaseModel):
