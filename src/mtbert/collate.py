@@ -20,8 +20,8 @@ from mtbert.ragged import Ragged, all_values
 class Shared:
     """Rows of one table that are encoded once, for all tasks that read them.
 
-    ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. For each of these
-    examples, ``places`` says which entry of ``rows`` is the example's row in the table. If a task has an example twice
+    ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. ``places`` holds,
+    for each of these examples, the position of its row in ``rows``. If a task has an example twice
     in a batch, ``rows`` contains the example's row twice.
     """
 

@@ -99,7 +99,7 @@ class Processes:
         raise NotImplementedError
 
     def fail(self) -> None:
-        """Says that this process ends early. Its heartbeats stop, so that the others end even if it hangs then."""
+        """Stops the heartbeats of this process, which ends early. The others then end too, even if this one hangs."""
 
     def may_speak(self) -> bool:
         """Returns whether this process should print why the run ended. Only the first one that asks gets True."""

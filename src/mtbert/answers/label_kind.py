@@ -62,8 +62,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def of_lists(self) -> str:
         """Advice for a user whose cells hold lists of labels, while this answer type reads one label per row.
 
-        An example is ``use type: multilabel``. The text is empty if no setting or answer type reads lists of these
-        labels.
+        An example is ``use type: multilabel``. There is no advice (an empty text) if no setting and no answer type
+        reads such lists.
         """
         return ""
 

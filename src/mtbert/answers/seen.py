@@ -45,7 +45,7 @@ class SeenColumn:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each text occurs in the cells. The counter is empty if a cell is neither empty nor a text."""
+        """How often each text occurs in the cells. If a cell holds anything but a text, nothing is counted."""
         texts = [cell for cell in self.filled if isinstance(cell, str)]
         return Counter(texts) if len(texts) == len(self.filled) else Counter()
 

@@ -68,7 +68,8 @@ def predict(
     A file that exists is kept, unless --overwrite is given.
 
     With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
-    written in parts. Run the same command again to go on after it was stopped; run several to share the work.
+    written in parts. To go on after an interruption, run the same command again. To share the work, run it several
+    times at once.
 
     Examples:
 

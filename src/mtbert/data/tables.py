@@ -59,7 +59,10 @@ class Columns(Settings):
     @model_validator(mode="before")
     @classmethod
     def _one_truth(cls, value: Any) -> Any:
-        """Sets ``label`` to None if ``votes`` or ``shares`` is given. At most one of the three may be given."""
+        """Replaces the default of ``label`` by None if ``votes`` or ``shares`` is given.
+
+        Raises a ValueError if more than one of the three is given.
+        """
         if not isinstance(value, Mapping):
             return value
         given = [key for key in ("label", "votes", "shares") if value.get(key) is not None]

@@ -36,7 +36,7 @@ class TaskGuess:
 
     @property
     def because(self) -> str:
-        """Why the type was guessed, and how many rows have a label if some have none or if they are few."""
+        """Why the type was guessed. If rows lack a label, or rows are few, also says how many have one."""
         if not self.columns:
             return self.suits.because
         rows, labelled = len(self.columns[0].cells), len(self.columns[0].filled)

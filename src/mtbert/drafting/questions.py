@@ -1,4 +1,4 @@
-"""Questions to the user, one at a time, each with numbered answers of which Enter takes the first.
+"""Questions to the user, one at a time. Each has numbered answers; Enter alone chooses the first.
 
 An answer is a name, such as that of a column. Two spaces and an explanation may follow. The user types the number or
 the name.

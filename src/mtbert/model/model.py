@@ -173,7 +173,7 @@ class Model(nn.Module):
 
     @property
     def multiplied(self) -> int:
-        """The number of parameters in the encoder's layers that are applied to every token of a batch.
+        """How many parameters of the encoder are applied to every token of a batch. Embeddings do not count.
 
         If each task has its own top layers, the number is the mean over the tasks.
         """

@@ -16,12 +16,12 @@ WORTH_SHARING = 2**18  # numbers; fewer are sent through a socket, even if the t
 
 @dataclass(frozen=True)
 class _Outline:
-    """A message about :class:`Sums`, which a process sends to its partner before the numbers of the gradients.
+    """A message that announces :class:`Sums`. A process sends it to its partner before it sends the gradients.
 
     Attributes:
         rest: The sums without gradients.
         shapes: The shape of each gradient; None if there is no gradient.
-        rows: For each gradient, the number of rows that are not 0 if it is sparse; otherwise None.
+        rows: For each sparse gradient, the number of its rows that are not 0; None for all other gradients.
     """
 
     rest: Sums

@@ -107,7 +107,8 @@ def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) ->
 
 
 def _end(processes: Connected, line: str) -> None:
-    """Ends this process at once, whatever its other threads do. Prints ``line`` unless another process does."""
+    """Ends this process at once, whatever its other threads do. First prints ``line``, if no other process prints
+    it."""
     speaks: list[bool] = []
     asking = Thread(target=lambda: speaks.append(processes.may_speak()), daemon=True)
     asking.start()

@@ -36,7 +36,7 @@ class _Scores(BaseModel):
 
 
 class _Logged(BaseModel):
-    """The keys of a log line that mtbert reads again later. A line may have other keys too."""
+    """The part of a log line that mtbert itself reads back later. A line may have other keys too."""
 
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 

@@ -274,7 +274,7 @@ def digest(file: Path) -> str:
 
 @contextmanager
 def part_writer(file: Path, scorer: Scorer) -> Iterator[Callable[[Block, ScoredBlock], None]]:
-    """Yields a function that appends a block and its answers to the part ``file``."""
+    """Yields a function that appends a block of rows, with the answers, to an output file."""
     with file.open("wb") as opened:
         if scorer.suffix != ".parquet":
             yield _text_writer(opened, scorer)

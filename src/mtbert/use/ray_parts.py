@@ -40,8 +40,8 @@ class PartActor:
         """Makes output files, called parts, from one input file: all its parts, or only the one that ``batch`` names.
 
         The part number ``ALL`` stands for all parts. Returns the number of parts, the number of their rows, and the
-        error in the form of pickle, ``b""`` if there was none. An error is returned, not raised, because Ray would wrap
-        it. So it is shown as it is without Ray.
+        pickled error, or ``b""`` if there was none. An error is returned, not raised, because Ray would wrap a raised
+        error, and the user would see another message than without Ray.
         """
         ((path,), (place,), (number,), (part,)) = (batch[key] for key in ("path", "place", "number", "part"))
         given = InputFile(Path(path), Path(place), int(number))

@@ -76,9 +76,9 @@ def serve_run(
 def _load(path: Path, engine: EngineName, precision: str) -> tuple[Predictor, Engine, list[str]]:
     """Returns the model at ``path``, the engine that runs the model, and warnings.
 
-    The engine has already answered a made-up text. Call this function in a thread that ends afterwards, because PyTorch
-    keeps a pool of threads for each thread that computes. With one pool, a single request is 40% faster than with two:
-    if there are more threads than cores, threads that wait for work fall asleep.
+    The engine has already answered a made-up text. Call this function in a thread that ends afterwards: PyTorch keeps a
+    pool of threads for each thread that computes, and two pools would have more threads than there are cores. Threads
+    that wait for work would then go to sleep. With one pool, a single request is 40% faster.
     """
     predictor = load(path)
     made = engine_named(engine, predictor.model, precision)
