@@ -87,8 +87,8 @@ def test_what_calibration_changed_is_said_below_the_table():
     worst = {"accuracy": 0.7, "nll": 1.5, "ece": 0.0}
     one = Evaluation({"accuracy": 0.8, "nll": 0.5, "ece": 0.0625}, worst, False, 30, {"nll": 0.75, "ece": 0.125})
     assert " ".join(below(score_table(settings, {"quora": one, "sts": SCORES["sts"]}, "dev"))) == (
-        "quora, by calibration: nll 0.7500 becomes 0.5000, ece 0.1250 becomes 0.0625 "
-        "Lower is better. Calibrations are fitted on rows held out of train, never on dev."
+        "Before and after calibration, which is fitted on rows held out of train, never on dev (lower is better): "
+        "quora: nll 0.7500 to 0.5000, ece 0.1250 to 0.0625"
     )
 
 

@@ -75,15 +75,17 @@ def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:
 
 
 def _calibrated(scores: Mapping[str, Evaluation]) -> list[str]:
-    """Returns a line for each calibrated task: its measures of probabilities before and after calibration."""
+    """Returns a line for each calibrated task: its measures of probabilities before and after calibration.
+
+    A line before them says how to read them. If no task is calibrated, the list is empty.
+    """
     found = []
     for name, score in scores.items():
-        changes = (f"{key} {before:.4f} becomes {score.metrics[key]:.4f}" for key, before in score.uncalibrated.items())
+        changes = (f"{key} {before:.4f} to {score.metrics[key]:.4f}" for key, before in score.uncalibrated.items())
         if score.uncalibrated:
-            found.append(f"{name}, by calibration: {', '.join(changes)}")
-    return (
-        [*found, "Lower is better. Calibrations are fitted on rows held out of train, never on dev."] if found else []
-    )
+            found.append(f"{name}: {', '.join(changes)}")
+    how = "Before and after calibration, which is fitted on rows held out of train, never on dev (lower is better):"
+    return [how, *found] if found else []
 
 
 def score_table(
