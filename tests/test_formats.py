@@ -91,7 +91,10 @@ def test_one_column_may_hold_commas_and_ends_with_its_last_text(tmp_path: Path):
             b"\ntxt,label,id\na,1,2\n",
             "a.csv, line 2: there is no column 'text', found 'txt', 'label', 'id'. Did you mean",
         ),
-        (b"text,lable\na,1\n", "no column 'label', found 'text', 'lable'. Did you mean 'lable'? Set columns.label."),
+        (
+            b"text,lable\na,1\n",
+            "no column 'label', found 'text', 'lable'. Did you mean 'lable'? Set tasks.TASK.columns.label.",
+        ),
         (b"txt;label\na;1\n", "a.csv, line 1: there is no column 'text', found 'txt', 'label'. Did you mean 'txt'?"),
         (b"text;label\na;1;2\n", "a.csv, line 2: 3 fields, but the header has 2. Quote a text that holds a semicolon"),
         (b"text,label\na\rb,1\n", "a.csv, line 2: a carriage return (\\r) stands inside the row and ends no line."),
@@ -278,7 +281,7 @@ def test_names_and_values_of_a_file_are_shown_escaped_and_cut(tmp_path: Path):
     said = refusal(tmp_path, "a.jsonl", json.dumps({EVIL: 1, "label": 1}))
     assert said == (
         "a.jsonl: there is no column 'text', found 'te\\x1b[2Jxt\\x07\\nmtbert: all is well', 'label'. "
-        "Set columns.text. (mtbert docs own-data)"
+        "Set tasks.TASK.columns.text. (mtbert docs own-data)"
     )
     said = refusal(tmp_path, "a.csv", "text\x07,label\na,1\n")
     assert "found 'text\\x07', 'label'. Did you mean 'text\\x07'?" in said

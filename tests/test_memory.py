@@ -146,14 +146,15 @@ def test_values_of_an_arrow_table_are_named_too():
 
 def test_a_column_that_the_recipe_uses_already_is_not_suggested():
     columns = Columns(text="comment", label="score")
-    said = f"^{NAME}: there is no column 'comment', found 'body', 'score'. Set columns.text.$"
+    said = f"^{NAME}: there is no column 'comment', found 'body', 'score'. Set tasks.TASK.columns.text.$"
     with pytest.raises(ValueError, match=said):
         arrow_table([{"body": "a", "score": 1}], [columns], NAME)
 
 
 @pytest.mark.parametrize("make", [list, pd.DataFrame, pa.Table.from_pylist])
 def test_a_missing_column_is_said_with_the_nearest(make: Any):
-    said = f"^{NAME}: there is no column 'label', found 'text', 'labels'. Did you mean 'labels'? Set columns.label.$"
+    said = f"^{NAME}: there is no column 'label', found 'text', 'labels'. Did you mean 'labels'? Set "
+    said += "tasks.TASK.columns.label.$"
     with pytest.raises(ValueError, match=said.replace("?", r"\?")):
         arrow_table(make([{"text": "a", "labels": 1}]), [Columns()], NAME)
 

@@ -99,7 +99,7 @@ def test_the_distribution_counts_the_rows_of_each_label_and_how_full_the_sets_ar
 def test_names_that_hold_another_separator_are_doubted():
     of = Task(name="t", type="multilabel", inputs="single", labels=("a", "b", "a|b"))
     assert LABELS.doubts(of) == [
-        "t: 'a|b' looks like several labels, of 2 in all. Set columns.separator to the sign between them."
+        "t: 'a|b' looks like several labels, of 2 in all. Set tasks.t.columns.separator to the sign between them."
     ]
     assert LABELS.doubts(TOPICS) == []
 

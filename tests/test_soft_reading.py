@@ -125,13 +125,16 @@ def test_a_vote_that_looks_like_several_is_named_by_its_place_if_the_classes_are
 
 
 def test_a_missing_column_is_named_with_its_key(tmp_path: Path):
-    assert "there is no column 'ratings', found 'text', 'rating'. Did you mean 'rating'? Set columns.votes." in refused(
-        tmp_path, "a.csv", "text,rating\none,neg\n", VOTES
+    assert (
+        "there is no column 'ratings', found 'text', 'rating'. Did you mean 'rating'? Set tasks.TASK.columns.votes."
+        in refused(tmp_path, "a.csv", "text,rating\none,neg\n", VOTES)
     )
-    assert "there is no column 'w', found 'text', 'label'. Set columns.weight." in refused(
+    assert "there is no column 'w', found 'text', 'label'. Set tasks.TASK.columns.weight." in refused(
         tmp_path, "b.csv", "text,label\none,neg\n", Columns(weight="w")
     )
-    with pytest.raises(ValueError, match=re.escape("there is no column 'ratings', found 'text'. Set columns.votes.")):
+    with pytest.raises(
+        ValueError, match=re.escape("there is no column 'ratings', found 'text'. Set tasks.TASK.columns.votes.")
+    ):
         arrow_table([{"text": "a"}], [VOTES], "rows")
 
 

@@ -98,7 +98,7 @@ def test_a_task_without_any_label_and_a_table_without_any_are_refused(tmp_path: 
 def test_a_missing_label_column_is_refused_with_the_nearest_name(tmp_path: Path):
     said = message(ValueError, read, tmp_path, CSV, (STARS, Columns(text="body", label="spams", id="id")))
     assert "t.csv, line 1: there is no column 'spams'" in said
-    assert "Did you mean 'spam'? Set columns.label." in said
+    assert "Did you mean 'spam'? Set tasks.TASK.columns.label." in said
 
 
 def test_an_empty_id_is_refused_only_in_a_row_that_a_task_reads(tmp_path: Path):

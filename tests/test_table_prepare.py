@@ -197,7 +197,7 @@ def test_wrong_labels_are_found_at_their_places(table_folder: Path):
 def test_a_missing_label_column_is_named(table_folder: Path):
     said = refusal(table_folder, {"tasks": {"stars": {"label": "star"}}})
     assert said.startswith("reviews.csv, line 1: there is no column 'star', found 'key', 'title', 'body', 'stars'")
-    assert said.endswith("Did you mean 'stars'? Set columns.label. (mtbert docs own-data)")
+    assert said.endswith("Did you mean 'stars'? Set tasks.TASK.columns.label. (mtbert docs own-data)")
 
 
 def test_two_tasks_may_read_one_column_of_labels(table_folder: Path):

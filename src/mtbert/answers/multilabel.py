@@ -130,7 +130,7 @@ class SetLabels(LabelKind[Labels]):
         return [
             *odd_names(task),
             f"{task.name}: {shown(looking[0])} looks like several labels, of {parts:,} in all. "
-            "Set columns.separator to the sign between them.",
+            f"Set tasks.{task.name}.columns.separator to the sign between them.",
         ]
 
     def occurrences(self, task: TaskFacts, labels: Labels) -> Array:

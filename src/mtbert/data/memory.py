@@ -160,7 +160,8 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
         if column not in found:
             hint = near(column, (str(name) for name in found if name not in wanted))
             raise ValueError(
-                f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set columns.{key}."
+                f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set "
+                f"tasks.TASK.columns.{key}."
             )
         if found.count(column) > 1:
             raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")

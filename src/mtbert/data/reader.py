@@ -304,9 +304,10 @@ class Reader:
         for key, column in self._keys:
             found = known.count(column)
             if not found and not (key == "id" and not self._has_id(records)):
+                setting = key if key == "where" else f"tasks.TASK.columns.{key}"
                 raise ValueError(
                     f"{name}{records.header}: there is no column {shown(column)}, found {quoted(known)}."
-                    f"{near(column, unused)} Set {key if key == 'where' else f'columns.{key}'}. {see('own-data')}"
+                    f"{near(column, unused)} Set {setting}. {see('own-data')}"
                 )
             if found > 1:
                 raise ValueError(
