@@ -179,15 +179,16 @@ class Columns(Settings):
         return cells.as_labels(value, self.separator)
 
     def row_label(self, made: Sequence[str | None]) -> str | None:
-        """Returns the label of a row, or None if it is missing.
+        """Returns the label of a row, or None if the row has no label.
 
-        ``made`` holds the cell of each label column as text, or None if it is empty. Several columns become one label:
+        ``made`` holds the row's cell in each label column, as text. An empty cell is None. If there are several label
+        columns, the form of the label depends on the column settings:
 
-        - votes become a JSON list,
-        - shares become a JSON object that maps each column to its number, or to null if the cell is empty,
-        - the labels of a set become a JSON object that maps each column to its number, without empty cells.
+        - with ``votes``: a JSON list,
+        - with ``shares``: a JSON object that maps each column to its number, or to null if the cell is empty,
+        - with ``label``: a JSON object that maps each column whose cell is not empty to its number.
 
-        Without label columns, the label is the number of texts in the row.
+        A ranking has no label columns. The label of its rows is the number of texts in the row.
         """
         if not isinstance(self.truth, tuple):
             return made[0]

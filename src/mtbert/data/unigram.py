@@ -67,7 +67,8 @@ class _Layout:
         first: Tokens that are numbered before the pieces.
         last: Tokens that are numbered after the pieces.
         unknown: The token for unknown characters; None if the model's own piece for unknown characters is used.
-        roles: A dict from role, such as ``cls_token``, to special token. The files of a folder may name other tokens.
+        roles: A dict from role, such as ``cls_token``, to the default special token. If the files in an encoder's
+            folder name a token for a role, that token is used instead.
         pair: The template of a pair of texts. The template of a single text consists of the first three parts.
     """
 

@@ -64,7 +64,8 @@ def given(text: str) -> Places:
 def finder(column: TextColumn) -> Finder:
     """Returns the function that finds the words in the texts of ``column``.
 
-    This is :func:`given` if the texts of ``column`` are words joined by single spaces, otherwise :func:`split`.
+    If these texts are words joined by single spaces, returns the function :func:`given`. Otherwise, returns the
+    function :func:`split`.
     """
     return given if isinstance(column, WordColumn) else split
 

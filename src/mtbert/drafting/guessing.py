@@ -119,7 +119,10 @@ def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
 
 
 def _with_dev(found: ColumnRoles, group: FileGroup) -> ColumnRoles:
-    """Returns ``found`` with the answer types that suit the labels of train and dev together."""
+    """Returns a copy of ``found`` whose answer types suit not only the labels in train, but also the labels in dev.
+
+    The answer types stay as they are if there is no dev, or if no type suits both the labels in train and in dev.
+    """
     if not group.dev:
         return found
     both = {column.name: column for column in _columns([*group.train, *group.dev])}

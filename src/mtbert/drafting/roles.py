@@ -191,7 +191,11 @@ def _named_text(column: SeenColumn) -> bool:
 
 
 def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
-    """Returns the columns of texts. A column of few short values is one only by its name, and if no other column is."""
+    """Returns the columns of texts.
+
+    A column of classes counts as a column of texts only if its name says so. If another column clearly holds texts, the
+    column of classes must also have many different values, or values of several words.
+    """
     maybe = [column for column in columns if column.counts and not column.numbers]
     found = [
         column

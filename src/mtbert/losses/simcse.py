@@ -99,7 +99,7 @@ class UnsupervisedSimCSE(Settings):
 class TwoPasses:
     """Computes the loss of :class:`UnsupervisedSimCSE` from two forward passes over the same sentences.
 
-    ``layer`` is a linear layer followed by a tanh.
+    ``layer`` consists of a linear layer and a tanh. It is applied to the sentence vectors of both passes.
     """
 
     layer: nn.Module

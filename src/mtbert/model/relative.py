@@ -252,9 +252,10 @@ def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tenso
 
 
 def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
-    """Returns the inner product of each vector in ``x`` with the vector of each distance, ``[H, G, Q, R]``.
+    """Returns the inner products of the vectors in ``x`` with the vectors in ``of_distance_HRE``, ``[H, G, Q, R]``.
 
-    The shape of ``x`` is ``[H, G, Q, E]``.
+    ``x`` has the shape ``[H, G, Q, E]``. ``of_distance_HRE`` holds, for each of H heads, a vector for each of R
+    distances.
     """
     found: Tensor = x.flatten(1, 2) @ of_distance_HRE.transpose(1, 2)
     return found.view(*x.shape[:3], -1)

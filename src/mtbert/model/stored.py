@@ -50,7 +50,8 @@ def stored(folder: Path, numbers: int) -> dict[str, Stored]:
     """Returns the tensors in ``folder``, keyed by their names in the weight files.
 
     Args:
-        folder: A folder with ``model.safetensors``, with an index and its shards, or with ``pytorch_model.bin``.
+        folder: A folder that holds the weights as ``model.safetensors``, as several shards with an index, or as
+            ``pytorch_model.bin``.
         numbers: The number of parameters of the encoder. It limits the size of a PyTorch file, which is always loaded
             whole.
 

@@ -142,10 +142,10 @@ class Objective:
         return loss
 
     def shards(self, parts: Sequence[TaskRows], step: int = 0) -> list[Shard]:
-        """Divides a step into ``train.shards`` shards, and returns those that this process works on.
+        """Divides a step into ``train.shards`` shards, and returns the shards that this process works on.
 
-        Each shard of several has random numbers of its own, which depend only on the seed, ``step`` and the number of
-        the shard. If there is only one shard, the random generator continues from its state.
+        If there are several shards, each shard has its own random numbers, which depend only on the seed, ``step`` and
+        the number of the shard. If there is only one shard, the random generator continues from its state.
 
         Args:
             parts: The data set of each task that takes part in the step, with the indices of its examples.

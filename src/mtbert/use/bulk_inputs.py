@@ -99,7 +99,7 @@ def check_folder(folder: Path, home: Path, reads: dict[Path, str]) -> None:
 
 @dataclass(frozen=True)
 class InputColumns:
-    """The columns of input files.
+    """The columns of several input files, as they were found in one of the files.
 
     Attributes:
         name: The name of the file in which the columns were found.

@@ -66,7 +66,9 @@ class Pool:
 
 
 def pool(predictor: Predictor, recipe: Recipe, task: str, file: str, fixed: Collection[str] = ()) -> Pool:
-    """Reads rows to label for ``task``. Which columns the task reads, and ``fixed``, are described at :func:`fitting`.
+    """Returns the unlabelled rows in ``file``. A person will label these rows for ``task``.
+
+    Which columns the task reads, and what ``fixed`` means, is described at :func:`fitting`.
 
     Raises:
         ValueError, FileNotFoundError: If the file cannot be read, or has no text for the task.

@@ -115,8 +115,9 @@ class Family(Generic[C]):
             that the encoder without a head has in transformers, such as ``BertModel``.
         config: The class with the keys that the family reads from a ``config.json``.
         encoder: A function that takes an instance of the class ``config`` and returns the architecture of an encoder.
-        prefixes: The prefixes of weight names in a checkpoint that also contains heads of pre-training, such as
-            ``bert.``. Each of them is removed when weights are read. The first one is written.
+        prefixes: The prefixes that weight names may have in a checkpoint with heads of pre-training, such as
+            ``bert.``. The prefix of a name is removed when weights are read. An export for transformers adds the first
+            of ``prefixes`` to the names.
         fixed: A function that takes an instance of the class ``config`` and returns a dict from keys of ``config.json``
             to the only value that each may have. A file with another value describes an encoder of another kind, and
             is refused. A key may also be missing or null.

@@ -54,9 +54,9 @@ class BatchResult:
 
 
 def join_results(parts: Sequence[BatchResult]) -> BatchResult:
-    """Returns the result for a request from the results for its parts.
+    """Joins the results for the parts of a request, and returns the result for the whole request.
 
-    The parts are in the order of the rows of the request.
+    ``parts`` holds the results in the order of the rows of the request.
     """
     vectors = [part.vectors for part in parts if part.vectors is not None]
     cut, start = list[int](), 0
