@@ -95,9 +95,11 @@ class PredictionKind(ABC, Generic[_Labels]):
         """
 
     def options(self, prediction: Labels, labels: _Labels) -> AsOptions | None:
-        """Returns a pair: the log-probabilities of the possible answers, ``[N, K]``, and the indices of the right ones.
+        """Returns a pair: the log-probabilities of the K possible answers, ``[N, K]``, and the index of the right
+        answer.
 
-        ``N`` is the number of known labels in all examples. Returns None if the predictions give no probabilities.
+        There is a row for each known label; an example may have several labels. Returns None if the predictions give no
+        probabilities.
         """
         return None
 

@@ -51,7 +51,7 @@ class SeenColumn:
 
     @cached_property
     def lists(self) -> Sequence[list[object]]:
-        """The cells, if all of them that are not empty are lists; otherwise an empty list."""
+        """The cells that are not empty, if each of them is a list; otherwise an empty list."""
         found = [cell for cell in self.filled if isinstance(cell, list)]
         return found if len(found) == len(self.filled) else []
 

@@ -51,7 +51,7 @@ class TableGuess:
 
     Attributes:
         name: A name for the table in a recipe.
-        group: Its files. Dev and test files without its columns are left out.
+        group: The train, dev and test files of the table. A dev or test file that lacks its columns is left out.
         tasks: Its tasks, at least one.
         texts: The columns of texts of most tasks.
         other_texts: Columns of texts that no task reads.

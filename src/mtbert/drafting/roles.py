@@ -182,7 +182,7 @@ def _words_of(label: Label) -> list[str]:
 
 
 def is_likely_text(column: SeenColumn) -> bool:
-    """Returns whether the length of its cells or its name says that a column, which may hold texts, does so."""
+    """Returns whether a column that may hold texts probably does, by its name or by the length of its cells."""
     return column.mean_words >= WORDS_OF_A_TEXT or _named_text(column)
 
 

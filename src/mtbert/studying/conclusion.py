@@ -277,9 +277,9 @@ def _errors_to_read(errors: Errors, row: str) -> list[str]:
 
 
 def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclusion:
-    """Returns the words about one recipe of a study in which no two recipes can be compared.
+    """Returns the conclusion of a study in which no two recipes can be compared. It is about one recipe.
 
-    This is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
+    The recipe is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
     """
     row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
     scores = summary.rows[row].scores

@@ -33,7 +33,7 @@ def study_charts(results: Results, summary: Summary, errors: Errors) -> list[Cha
 
 
 def effects(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws the difference between the scores of each recipe of a study and those of its control.
+    """Draws, for each recipe of a study, how far its scores are above or below the scores of its control.
 
     If no recipe has a control, all recipes are compared with the reference recipe. The first panel shows the score that
     decides which recipe is better. Each further panel shows another score.

@@ -64,7 +64,7 @@ def stop_workers(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class _Worker:
-    """A process that trains a run, and the lock on the run's folder, which it and this command both hold."""
+    """A process that trains a run. The process and the command that started it both hold the lock on the folder."""
 
     process: subprocess.Popen[bytes]
     held: locks.Held

@@ -59,7 +59,7 @@ class Estimate:
 
     @property
     def quantile(self) -> float:
-        """Returns the number of standard errors on each side of a 95% interval, by Student's t distribution."""
+        """Returns half the width of a 95% interval, in standard errors, by Student's t distribution."""
         return float(stats.t.ppf((1 + LEVEL) / 2, self.df))
 
     @property

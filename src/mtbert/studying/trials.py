@@ -65,8 +65,8 @@ class TrialStorage:
     def opened(self) -> Iterator["optuna.Study"]:
         """Yields the Optuna study that contains the trials. Creates the study if there are no trials yet.
 
-        Inside the ``with`` block, an error of the database is replaced by one of the errors below. The message of this
-        error is one line, and names the database.
+        If the database fails inside the ``with`` block, a ValueError or an OSError is raised. Its message is one line,
+        and names the database.
         """
         with self._errors(), ExitStack() as stack:
             yield self._study(stack)

@@ -216,8 +216,8 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, processes: Proces
 def _encoder(recipe: Recipe, finished: Path | None, processes: Processes) -> tuple[Encoder, Tokenizer, list[Note]]:
     """Returns three things: the encoder, its tokenizer, and notes for the user.
 
-    The first process loads them from the model folder ``finished``, or from the folder that ``recipe`` names. The
-    others get the tokenizer from it, and an encoder of the same shape.
+    The first process loads them from the model folder ``finished``, or from the folder that ``recipe`` names. All other
+    processes get the tokenizer from the first one, and make an encoder of the same shape, without weights.
     """
     if not processes.first:
         nothing: tuple[Any, dict[str, Any], str] = (None, {}, "")

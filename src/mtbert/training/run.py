@@ -226,9 +226,8 @@ class Run:
         """Returns the losses and gradients of a shard. Afterwards, ``grad`` is None for every parameter.
 
         The list of gradients has two parts. The first part holds, for each task in ``apart``, the gradients of the
-        task's loss with respect to the shared parameters. The second part holds the gradients of the total loss with
-        respect to all trained parameters. If ``apart`` names any task, the second part holds None for each shared
-        parameter.
+        task's loss with respect to the shared parameters. The second part has an entry for each trained parameter: the
+        gradient of the total loss or, for a shared parameter if ``apart`` names any task, None.
         """
         tally, by_task = Tally(), ByTask(self.model, self.shared)
         if apart:

@@ -65,9 +65,9 @@ class GraphEngine:
     def __call__(self, data: Sequence[Dataset], *, vectors: bool = False) -> dict[str, tuple[Tensor, ...]]:
         """Returns a dict from task name to a tuple of tensors, each in the order of the task's examples.
 
-        The first tensor holds the raw predictions. If ``vectors`` is true, the other tensors hold the vectors that the
-        task's head reads, if any: one tensor or, if the texts of an example are encoded separately, one for each text.
-        If several tasks of one graph share a token sequence, the sequence is encoded once.
+        The first tensor holds the raw predictions. If ``vectors`` is true and the task's head reads vectors, they
+        follow as one tensor or, where the texts of an example are encoded separately, as one tensor for each text. If
+        several tasks of one graph share a token sequence, the sequence is encoded once.
         """
         found: dict[str, tuple[Tensor, ...]] = {}
         for one in data:  # tasks that share tokens may still be in two graphs, one of which has candidates

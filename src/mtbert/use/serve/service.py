@@ -45,7 +45,7 @@ class Service:
 
     @property
     def longest_text(self) -> int:
-        """The most characters of a text: a limit of the user or, without one, more than any model reads of a text."""
+        """The number of characters that a text may have. By default, it is more than a model reads of any text."""
         return self.limits.characters or max(20_000, 8 * self.predictor.model.max_length)
 
     @property
