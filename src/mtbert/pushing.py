@@ -225,9 +225,10 @@ def _training(
 
 
 def _with_licence(api: "HfApi", base: Origin, on_hub: str | None, console: Console) -> Origin:
-    """Returns a copy of ``base`` with the licence that the Hub names for the encoder ``on_hub``.
+    """Returns a copy of ``base``, the origin of an encoder, with the licence that the Hub names for the encoder.
 
-    Returns ``base`` itself if its licence is known, if ``on_hub`` is None, or if the Hub gives no valid licence.
+    ``on_hub`` is the Hub id of the encoder. Returns ``base`` itself if the licence of ``base`` is known, if ``on_hub``
+    is None, or if the Hub names no valid licence.
     """
     if base.licence is not None or on_hub is None:
         return base

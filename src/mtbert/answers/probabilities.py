@@ -89,7 +89,10 @@ def _entropy(true_N: npt.NDArray[np.int64]) -> float:
 
 
 def _best_constant(labels: Labels) -> float:
-    """Returns the negative log-likelihood if the share of each class or label is predicted as its probability."""
+    """Returns the negative log-likelihood of the best prediction that is the same for all examples.
+
+    The predicted probability of a class or label is the share of the examples that have the class or label.
+    """
     if labels.ndim == 1:
         return _entropy(labels.astype(np.int64))
     known_K = (~np.isnan(labels)).sum(0)

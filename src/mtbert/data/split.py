@@ -102,7 +102,7 @@ def far_from(fraction: float, size: int, rows: int) -> bool:
 
 
 def separable(texts: Sequence[TextColumn], fraction: float) -> bool:
-    """Returns whether :func:`grouped_split` can give dev about the wanted share of the rows."""
+    """Returns whether the share of the rows that :func:`grouped_split` gives to dev is close to ``fraction``."""
     try:
         return not far_from(fraction, len(grouped_split(texts, fraction, 0)[1]), len(texts[0]))
     except Inseparable:

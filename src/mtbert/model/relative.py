@@ -178,11 +178,14 @@ class DistanceBiases(ByDistance):
 
 
 class RelativeEmbedding(nn.Module):
-    """A learned vector for each distance. Every layer makes a query and a key of the distance from the vector.
+    """A learned vector for each distance between two tokens. Every layer maps each vector to a query and a key.
 
-    Attention with such queries and keys is called disentangled. The score of two tokens is the sum of three products,
-    divided by ``sqrt(3 * E)``: the query of one token and the key of the other, this query and the key of the distance,
-    and this key and the query of the distance.
+    Attention with such queries and keys is called disentangled. The score of two tokens is the sum of three inner
+    products, divided by ``sqrt(3 * E)``, where ``E`` is the width of a head:
+
+    - the query of the first token with the key of the second token,
+    - the query of the first token with the key of the distance,
+    - the query of the distance with the key of the second token.
 
     Args:
         width: The width of the vectors. It equals the width of the layers.
@@ -262,7 +265,10 @@ def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
 
 
 def _bias(rows_RH: Tensor) -> Tensor:
-    """Returns the biases of each query and key, ``[H, L, L]``, from those of the distances ``-L`` to ``L``."""
+    """Returns the bias for each pair of a query and a key, ``[H, L, L]``.
+
+    ``rows_RH`` holds the bias of each head for each distance from ``-L`` to ``L``.
+    """
     length = rows_RH.shape[0] // 2
     return by_key(rows_RH[:-1].T[:, None, :].expand(-1, length, -1))
 

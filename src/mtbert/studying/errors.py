@@ -104,10 +104,11 @@ class Errors:
         )
 
     def by_overlap(self, task: str) -> dict[str, list[tuple[float, int]]]:
-        """Returns the mean error on text pairs with more and more words in common, for each recipe of the study.
+        """Returns the mean errors on text pairs, grouped by the word overlap of the pairs.
 
-        The list of a recipe has a pair for each bin of :data:`OVERLAP_BINS`: the mean error over all seeds, and the
-        number of dev examples. The mean is ``nan`` if there are none.
+        The result is a dict from each recipe of the study to a list. The list has a tuple for each bin of
+        :data:`OVERLAP_BINS`: the mean error over all seeds, and the number of dev examples in the bin. The mean error
+        is ``nan`` if the bin has no examples.
         """
         found = {}
         for row in self.judged[task]:

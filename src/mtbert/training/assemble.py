@@ -173,9 +173,9 @@ def assemble(recipe: Recipe, checkpointed: Path | None = None, processes: Proces
         recipe: The recipe. If it sets a number of threads, this number is set for the whole process.
         checkpointed: The model folder from which all weights are loaded. If it is None, the encoder that the recipe
             names is loaded. If this encoder comes from a trained model, its heads are loaded too.
-        processes: The processes that train the run together. Only the first one loads weights, and it gives the others
-            the tokenizer and the shape of the encoder. Their weights have no values before
-            :func:`~mtbert.training.join.share_state`.
+        processes: The processes that train the run together. Only the first process loads weights. The other processes
+            get the tokenizer and the shape of the encoder from the first process. Their weights are unset until
+            :func:`~mtbert.training.join.share_state` is called.
 
     Raises:
         ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used.

@@ -78,7 +78,7 @@ def read_log(file: Path, length: int | None = None) -> list[Line]:
 
 
 def parse_line(text: bytes) -> Line:
-    """Returns a line of a ``metrics.jsonl``.
+    """Parses a line of a ``metrics.jsonl`` file, and returns the dict in the line.
 
     Raises:
         ValueError: If the line is damaged.

@@ -1,4 +1,7 @@
-"""The log of a run's time and memory, ``timings.jsonl``: one line for each optimizer step, different every time."""
+"""The log ``timings.jsonl`` of a run, with the time and the memory use of each optimizer step.
+
+Unlike the log ``metrics.jsonl``, this log is different each time that the same run is repeated.
+"""
 
 import math
 import resource

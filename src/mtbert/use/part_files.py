@@ -252,7 +252,7 @@ class PartFolder:
 
 
 def _difference(was: Any, now: Any) -> str:
-    """Returns both values of an option or, of two long lists or dicts, only what differs."""
+    """Returns a text with both values of an option. For long lists or dicts, the text shows only what differs."""
     if max(len(repr(was)), len(repr(now))) > LONGEST:
         if isinstance(was, tuple):
             more, less = [x for x in now if x not in was], [x for x in was if x not in now]

@@ -147,7 +147,10 @@ def spans_of(text: str, words: list[tuple[int, int]], tags: list[Any], p: list[A
 
 
 def answer_of(names: list[str], found: dict[str, Any]) -> dict[str, Any]:
-    """Returns the answer to one row from the outputs of a graph, with the keys of ``mtbert predict``."""
+    """Returns the answer to one row, as a dict with the keys that ``mtbert predict`` writes.
+
+    ``names`` holds the names of the task's labels. ``found`` holds the outputs of the exported graph for the row.
+    """
     if "probabilities" in found:
         p = {f"p({name})": float(p) for name, p in zip(names, found["probabilities"], strict=True)}
         if "labels" in found:
