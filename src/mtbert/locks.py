@@ -34,7 +34,11 @@ class Held:
 
     @property
     def descriptor(self) -> int:
-        """The file descriptor of the lock. A process that inherits it keeps the folder locked until it ends too."""
+        """The file descriptor of the lock.
+
+        If a child process inherits the descriptor, the folder stays locked until the child has ended, even if this
+        process ends earlier.
+        """
         return self._descriptor
 
     def replace(self, fill: Callable[[Path], object]) -> None:

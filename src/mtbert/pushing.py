@@ -124,7 +124,7 @@ def _write(
     """Fills ``folder`` with the files that will be pushed, and returns the message of the commit.
 
     If ``to`` is None, these files are the model's own files, its recipe and a README. If ``to`` is the name of an
-    export format, they are the files of an export, and the function ``written`` makes them.
+    export format, ``folder`` gets the files of an export instead. The callback ``written`` makes the export.
     """
     run = given.folder if isinstance(given, Predictor) else find_run(given)
     if run is None:

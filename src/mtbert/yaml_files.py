@@ -38,7 +38,10 @@ class YamlFiles:
     listing: str = ""  # in brackets, the command that lists the shipped files
 
     def shipped(self) -> list[str]:
-        """Returns the names of the recipes, or of the studies, that come with the package."""
+        """Returns the names of the recipes that come with the package.
+
+        If ``self`` is for studies, returns the names of the studies instead.
+        """
         return sorted(p.relative_to(self._home).with_suffix("").as_posix() for p in self._home.rglob("*.yaml"))
 
     def describe(self, name: str) -> str:

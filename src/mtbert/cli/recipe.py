@@ -1,4 +1,4 @@
-"""The commands ``mtbert recipe``, which show recipes."""
+"""The subcommands of ``mtbert recipe``. They print recipes and the schema of recipe files."""
 
 from typing import Annotated
 

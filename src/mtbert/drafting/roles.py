@@ -226,9 +226,10 @@ def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
 
 
 def _differ_in_words(first: SeenColumn, second: SeenColumn) -> bool:
-    """Returns whether the values of two columns of classes differ, but each stands for one of the other.
+    """Returns whether two columns hold the same classes in different words.
 
-    Their names must be alike, too: in few rows, such columns may meet by chance.
+    Each value of one column must always be in the same rows as one value of the other column. The names of the columns
+    must be alike too, because if there are few rows, values may be in the same rows by chance.
     """
     alike = second.named_any_label or not set(first.name_words).isdisjoint(second.name_words)
     a, b = first.counts, second.counts

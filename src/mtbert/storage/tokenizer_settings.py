@@ -47,8 +47,9 @@ def tokenizer_settings(tokenizer: Tokenizer, encoder: EncoderConfig, max_length:
 def _padding(special: Mapping[str, int], encoder: EncoderConfig) -> str | None:
     """Returns the special token for padding; None if there is none.
 
-    If the encoder numbers positions from ``n + 1``, as RoBERTa does, this is the special token with the id ``n``. For
-    any other encoder, it is the special token with the name ``[PAD]`` or ``<pad>``.
+    In RoBERTa and similar encoders, the first position is not 0. For such an encoder, the padding token is the special
+    token whose id is the first position minus 1. For any other encoder, the padding token is the special token with the
+    name ``[PAD]`` or ``<pad>``.
     """
     first = encoder.position_offset
     found = (name for name, number in special.items() if (number == first - 1 if first else name in ("[PAD]", "<pad>")))

@@ -54,7 +54,7 @@ def run_all(places: Mapping[str, RunPlace], workers: int, console: Console, *, w
 
 
 def stop_workers(seconds: float) -> None:
-    """Stops all workers of this process, and waits until they have saved their runs, but at most ``seconds``."""
+    """Stops all workers of this process, and waits at most ``seconds`` seconds for the workers to save their runs."""
     workers = psutil.Process().children()
     for worker in workers:
         with suppress(psutil.NoSuchProcess):

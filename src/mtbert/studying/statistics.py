@@ -35,7 +35,7 @@ _CHUNK = 100  # resamples at a time, for the memory of their counts
 
 @dataclass(frozen=True)
 class Estimate:
-    """The mean over seeds of a score, or of the difference between two scores, with its uncertainty."""
+    """A mean over seeds, with its uncertainty. It is the mean of a score or of the difference between two scores."""
 
     mean: float
     sd: float  # over seeds; nan for one seed
@@ -79,9 +79,9 @@ class Estimate:
         least = float(stats.t.ppf(1 - alpha / 2, self.df))
 
         def excess(effect: float) -> float:
-            """Returns the power of the t-test minus 0.8. The true mean is ``effect`` times the standard error.
+            """Returns the power of a t-test minus 0.8, if the true mean is ``effect`` times the standard error.
 
-            Only one tail is computed. The other tail is negligible where the power is near 0.8.
+            Only one tail of the test is computed. The other tail is negligible where the power is near 0.8.
             """
             with np.errstate(divide="ignore"):  # SciPy 1.13 divides by zero on its way to the right number
                 return float(stats.nct.sf(least, self.df, effect)) - POWER

@@ -15,7 +15,9 @@ from mtbert.training.run import Run
 
 
 def check_same_start(run: Run, digests: Mapping[str, str]) -> None:
-    """Checks that this process starts ``run`` like the first process does. ``digests`` holds the SHA-256 of its data.
+    """Checks that this process starts ``run`` in the same way as the first process.
+
+    ``digests`` holds the SHA-256 of each data source that this process reads.
 
     Raises:
         ValueError: If the data, the device, the precision or the version of a package differ.

@@ -95,9 +95,10 @@ def resume_run(
 def _restored(
     out: Path, overrides: Sequence[str], epochs: int | None, processes: Processes
 ) -> tuple[Run, Tokenizer, list[Note]]:
-    """Returns three things: the run in ``out`` in the state of its last checkpoint, its tokenizer, and notes to print.
+    """Restores the run in the folder ``out`` from its last checkpoint.
 
-    Also truncates the log to that checkpoint.
+    Returns three things: the run, the tokenizer of the run, and notes to print. Also removes the lines of the log that
+    were written after the checkpoint.
     """
     check_resumable(_kept(out), out)
     begun = load_run_recipe(out / RECIPE_FILE, overrides)

@@ -91,11 +91,11 @@ def unlabelled(
     Which tasks are used, and which columns they read, is described at :func:`fitting`. If the file contains none of the
     recipe's id columns, a column of row numbers is added, under the name of the first id column.
 
-    A row with an empty text is left out for all tasks that read the text. A warning counts the rows with empty texts.
+    If ``tasks`` holds exactly one name, an empty text is an error. Otherwise, a row with an empty text is left out for
+    all tasks that read the text, and a warning counts the rows with empty texts.
 
     Raises:
-        ValueError, FileNotFoundError: If the file cannot be read, if no task is left, or if a text is empty and
-            ``tasks`` names a single task.
+        ValueError, FileNotFoundError: If the file cannot be read, if no task is left, or if an empty text is an error.
     """
     with _input(file) as (name, folder):
         named = [known_task(predictor, recipe, task).name for task in tasks]

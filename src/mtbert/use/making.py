@@ -73,7 +73,7 @@ class Maker:
                 number += 1
 
     def ended(self, given: InputFile) -> bool:
-        """Returns whether the last part of a file is finished, and also all parts that this command must make."""
+        """Returns whether a file's last part and all the file's parts that this command must make are finished."""
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:
