@@ -95,7 +95,8 @@ def test_the_report_of_a_run_describes_the_model_that_predicts_and_names_the_oth
     assert one.step == 2
     commands.report_on(tmp_path / "run", SILENT)
     page = (tmp_path / "run/report.html").read_text()
-    assert f"run scores {overall[2]:.3f} out of 1 on the dev examples" in page
+    assert f"&#39;run&#39; scores {overall[2]:.3f} out of 1 on the dev examples" in page
+    assert "The model is the best of 4 on these same examples, so its scores are a little too high." in page
     assert "The scores are those of best/, the model after step 2, which predicts." in page
     assert f"The newest model, last/ after step 8, has overall {overall[8]:.4f}." in page
 
@@ -144,8 +145,8 @@ def test_the_report_of_a_stopped_run_says_first_that_it_was_stopped_and_how_to_g
     with (run / "metrics.jsonl").open("a") as log:
         log.write('{"step": 9, "losses": {}}\n')  # it was stopped after its last evaluation
     screen = printed(lambda console: commands.report_on(run, console), 500)
-    said = "The run was stopped after 4 of 7 epochs (step 8 of 14). run scores "
-    assert said in screen
+    said = "The run was stopped after 4 of 7 epochs (step 8 of 14)."
+    assert f"{said} 'run' scores " in screen
     assert screen.endswith(f"done: the report is {run / 'report.html'}\nnext: mtbert.train(resume='{run}')\n")
     page = (run / "report.html").read_text()
     assert f'<p class="answer">{said}' in page

@@ -6,14 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtbert.messages import command_line, count, few
+from mtbert.messages import command_line, count, few, shown
 from mtbert.studying.charts import signed
+from mtbert.studying.dev_limits import (
+    MOST_NAMES,
+    chosen_on_dev,
+    in_sentence,
+    leaked,
+    like_dev,
+    measure_on_new_texts,
+    nearly_perfect,
+)
 from mtbert.studying.errors import Errors
 from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.statistics import Estimate, ScoreEstimate
 from mtbert.studying.summary import Against, Comparison, Summary, Verdict
-
-MOST_NAMES = 5  # recipes that a sentence names
 
 _Judged = Mapping[str, tuple[str, Comparison]]  # by row: the deciding score, and the difference in it
 
@@ -92,11 +99,11 @@ def _headline(results: Results, judged: _Judged, against: Against) -> str:
         return f"None of the {number} {noun}s {nothing}."
     said = []
     if better:
-        said.append(f"{len(better)} of {number} {noun}s {_verb(better, verbs['better'])}: {_list(better)}.")
+        said.append(f"{len(better)} of {number} {noun}s {_verb(better, verbs['better'])}: {in_sentence(better)}.")
     else:
         said.append(f"None of the {number} {noun}s {none}.")
     if worse:
-        said.append(f"{len(worse)} {_verb(worse, verbs['worse'])}: {_list(worse)}.")
+        said.append(f"{len(worse)} {_verb(worse, verbs['worse'])}: {in_sentence(worse)}.")
     if unclear:
         said.append(f"The other{'' if len(unclear) == 1 else f' {len(unclear)}'} {_verb(unclear, other)}.")
     return " ".join(said)
@@ -108,12 +115,6 @@ def _named(judged: _Judged, verdict: Verdict) -> list[str]:
 
 def _verb(items: Sequence[str], forms: tuple[str, str]) -> str:
     return forms[len(items) > 1]
-
-
-def _list(items: Sequence[str]) -> str:
-    if len(items) > MOST_NAMES:
-        return few(items, MOST_NAMES)
-    return " and ".join(filter(None, (", ".join(items[:-1]), items[-1])))
 
 
 def _limits(results: Results, summary: Summary, judged: _Judged, against: Against) -> list[str]:
@@ -128,7 +129,7 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
         said.append(f"The numbers are differences in the score of {next(iter(scores))} on dev.")
     else:
         said.append("Each recipe is judged by the score that it shares with the other recipe, on dev.")
-    said += _leaks(results)
+    said += [like_dev(results), *leaked(results)]
     seeds = sorted({one.difference.seeds for _, one in judged.values()})
     least = [x for score in scores if (x := summary.detectable(against, score)) is not None]
     if least:
@@ -146,16 +147,6 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
         has = "has" if left == 1 else "have"
         said.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
     return said
-
-
-def _leaks(results: Results) -> list[str]:
-    """Returns a sentence that names the tasks with texts that are in both train and dev. Without such a task: none."""
-    found = []
-    for name, dev in results.dev.items():
-        most = max(r.record.leaked.get(name, 0) for by_seed in results.runs.values() for r in by_seed.values())
-        if most:
-            found.append(f"{most / len(dev.examples):.1%} of the examples of {name}")
-    return [f"Scores on dev may be too good, because texts of train are in dev too: {_list(found)}."] if found else []
 
 
 def _findable(least: Sequence[float]) -> str:
@@ -271,7 +262,7 @@ def _errors_to_read(errors: Errors, row: str) -> list[str]:
     if worst is None:
         return []
     task, share, pair = worst
-    said = f"Read the errors of {task} first: {share:.0%} of the answers of {row} are wrong there"
+    said = f"Read the errors of {task} first: {share:.0%} of the answers of {shown(row)} are wrong there"
     said += f", most often {few(pair[1:])} where the label is {few(pair[:1])}." if pair is not None else "."
     return [f"{said} {errors.results.dev[task].task.answer.labels.wrong}".rstrip()]
 
@@ -289,7 +280,8 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     interval = scores[score].interval
     tasks = [name for name in scores if name in results.dev]
     doubtful = [name for name in tasks if _lower_end(scores[name]) <= summary.baseline[name]]
-    limits = _leaks(results)
+    limits = [like_dev(results), *chosen_on_dev(results, row), *leaked(results)]
+    limits += nearly_perfect({name: scores[name].mean for name in tasks})
     if interval is None:
         limits.append(f"{score} has no interval, because it is the same for every choice of the dev examples.")
     else:
@@ -308,6 +300,7 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     if doubtful and not steps:
         steps.append(f"Check the labels of {few(doubtful)} (mtbert data check), or train longer.")
     steps += [*([] if stopped else _still_rising(first)), *_errors_to_read(errors, row)]
+    steps += measure_on_new_texts(first)
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
     return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))
@@ -322,7 +315,7 @@ def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -
     """Returns sentences about one recipe: when its run was stopped, its score, and that of the best constant answer."""
     scores, constant = summary.rows[row].scores, summary.baseline[score]
     found = scores[score]
-    who = row if results.stopped is None else f"{results.stopped.sentence} {row}"
+    who = shown(row) if results.stopped is None else f"{results.stopped.sentence} {shown(row)}"
     over = "" if found.seeds == 1 else f" (the mean over {count(found.seeds, 'seed')})"
     if found.trials is not None:
         return (
