@@ -34,7 +34,7 @@ def test_the_command_writes_a_report_and_no_other_files_of_it(folder: Path, tmp_
         f"or: mtbert train --resume {run} --epochs 4",
     ]
     page = (tmp_path / "run/report.html").read_text()
-    assert "run scores " in page
+    assert "&#39;run&#39; scores " in page
     assert "Time and memory" in page
     assert not (tmp_path / "run/figures").exists()
     resumed = CliRunner().invoke(cli.app, ["train", "--resume", str(tmp_path / "run"), "--epochs", "3", "--no-report"])
