@@ -47,6 +47,29 @@ def test_labels_given_as_whole_floats_are_those_of_the_file():
     assert [e.label for e in labelled_examples(table("0", "1"), given)] == [1.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    "labels", [(False, True), ("False", "True"), ("false", "true"), {"FALSE": "no", "TRUE": "yes"}]
+)
+def test_true_and_false_are_the_same_class_however_program_or_recipe_write_them(labels: object):
+    given = task("binary", labels=labels)
+    read_ = [e.label for e in labelled_examples(table("True", "true", "TRUE", "False", "false", "FALSE"), given)]
+    assert read_ == [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_booleans_among_labels_and_codes_are_the_texts_that_cells_are_read_as():
+    assert task("binary", labels=[False, True]).labels == ("false", "true")
+    assert task("binary", labels=["no", "yes"], codes=[False, True]).codes == ("false", "true")
+    coded = task("binary", labels={"0": False, True: True})
+    assert (coded.labels, coded.codes) == (("false", "true"), ("0", "true"))
+
+
+def test_true_and_false_that_differ_in_case_alone_stay_different_where_the_recipe_names_both():
+    given = task("classification", labels=("True", "true", "maybe"))
+    assert [e.label for e in labelled_examples(table("true", "True"), given)] == [1.0, 0.0]
+    said = message(ValueError, labelled_examples, table("MAYBE"), given)
+    assert "'MAYBE' is not one of the classes 'True', 'true', 'maybe'. Fix it" in said
+
+
 def test_classes_are_those_of_train_and_the_range_is_that_of_all():
     train, dev = table("0", "1"), table("0", "2", name="d.csv")
     assert complete(task("classification"), [train, dev]).labels == ("0", "1")

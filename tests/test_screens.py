@@ -58,11 +58,13 @@ def below(table: Table, width: int = 120) -> list[str]:
     return [line.rstrip() for line in file.getvalue().partition("┘\n")[2].splitlines()]
 
 
-def test_one_task_has_no_overall_and_a_collapse_is_said_below():
+def test_one_task_has_no_overall_and_a_collapse_of_ten_answers_or_more_is_said_below():
     settings = load_recipe("demo")
-    one = {"sst": Evaluation({"accuracy": 0.25, "macro_f1": 0.125}, {"accuracy": 0.25, "macro_f1": 0.125}, True, 7)}
+    scores = {"accuracy": 0.25, "macro_f1": 0.125}
+    assert below(score_table(settings, {"sst": Evaluation(scores, scores, True, 9)}, "dev")) == []
+    one = {"sst": Evaluation(scores, scores, True, 10)}
     table = score_table(settings, one, "dev")
-    assert lines(table)[1:] == [["sst", "accuracy", "0.2500", "0.2500", "7"], ["", "macro_f1", "0.1250", "0.1250", ""]]
+    assert lines(table)[1:] == [["sst", "accuracy", "0.2500", "0.2500", "10"], ["", "macro_f1", "0.1250", "0.1250", ""]]
     assert " ".join(below(table)) == (
         "sst has collapsed: nearly all of its answers are the same. What that means: mtbert docs scores"
     )

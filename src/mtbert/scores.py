@@ -11,6 +11,8 @@ from mtbert.messages import command_line, recorded_html, recorder, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 
+FEW_ANSWERS = 10  # fewer equal answers than this are no sign of a collapse
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Scores(Mapping[str, Mapping[str, float]]):
@@ -67,7 +69,7 @@ def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:
     found = []
     for name, score in scores.items():
         metric = recipe.tasks[name].metric
-        if score.collapsed:
+        if score.collapsed and score.examples >= FEW_ANSWERS:
             found.append(f"{name} has collapsed: nearly all of its answers are the same.")
         elif score.metrics[metric] < score.baseline[metric]:
             found.append(f"{name} is below the constant: always giving the same answer has a better {metric}.")

@@ -32,6 +32,13 @@ class Head(Settings):
     dropout: float = Field(default=0.3, ge=0, lt=1, description="dropout rate before each layer of the head")
 
 
+def _as_read(names: Any) -> Any:
+    """Returns names of classes with ``true`` and ``false`` as texts, the way in which such cells of a file are read."""
+    if not isinstance(names, list | tuple):
+        return names
+    return tuple(str(name).lower() if isinstance(name, bool) else name for name in names)
+
+
 class Task(Settings):
     """The settings of one task. A trained model keeps them to make predictions."""
 
@@ -71,13 +78,21 @@ class Task(Settings):
             return data
         if data.get("codes") is not None:
             raise ValueError("labels: a mapping holds codes and names, so codes beside it say it twice. Drop codes.")
-        codes = [str(code).lower() if isinstance(code, bool) else str(code) for code in labels]
+        codes = [code if isinstance(code, bool) else str(code) for code in labels]
         return {**data, "labels": tuple(labels.values()), "codes": tuple(codes)}
 
-    @field_validator("labels", mode="before", json_schema_input_type=tuple[str, ...] | dict[str, str] | None)
+    # _labels_by_code has split a mapping already; the type adds the mapping to the schema.
+    @field_validator(
+        "labels", mode="before", json_schema_input_type=tuple[str | bool, ...] | dict[str, str | bool] | None
+    )
     @classmethod
-    def _names(cls, value: Any) -> Any:
-        return value  # _labels_by_code has split a mapping already; this validator adds the mapping to the schema
+    def _labels_as_read(cls, value: Any) -> Any:
+        return _as_read(value)
+
+    @field_validator("codes", mode="before", json_schema_input_type=tuple[str | bool, ...] | None)
+    @classmethod
+    def _codes_as_read(cls, value: Any) -> Any:
+        return _as_read(value)
 
     @field_validator("head", mode="before", json_schema_input_type=Head | HeadName)
     @classmethod

@@ -103,14 +103,19 @@ class ClassLabels(LabelKind[Labels]):
         if len(index) != len(written):
             two = few(written, quoted=True)
             raise ValueError(f"task {task.name}, labels: two of {two} are the same label. Drop one.")
+        names = tuple(index)
+        for name in names:
+            if name.lower() in ("true", "false"):  # pandas, JSON and spreadsheets write them differently
+                for spelling in (name.lower(), name.capitalize(), name.upper()):
+                    index.setdefault(spelling, index[name])
         labels_B = np.full(len(cells), np.nan)
         for row, cell in enumerate(cells):
             if cell is not None:
                 if cell not in index:
                     raise WrongCell(
                         row,
-                        f"{shown(cell)} is not one of the classes {few(tuple(index), quoted=True)}."
-                        f"{near(cell, index)} {_repair(task, cell, cells)}",
+                        f"{shown(cell)} is not one of the classes {few(names, quoted=True)}."
+                        f"{near(cell, names)} {_repair(task, cell, cells)}",
                     )
                 labels_B[row] = index[cell]
         return labels_B
