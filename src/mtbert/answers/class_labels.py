@@ -112,11 +112,9 @@ class ClassLabels(LabelKind[Labels]):
         for row, cell in enumerate(cells):
             if cell is not None:
                 if cell not in index:
-                    raise WrongCell(
-                        row,
-                        f"{shown(cell)} is not one of the classes {few(names, quoted=True)}."
-                        f"{near(cell, names)} {_repair(task, cell, cells)}",
-                    )
+                    why = f"{shown(cell)} is not one of the classes {few(names, quoted=True)}.{near(cell, names)}"
+                    repair, trained = _repairs(task, cell, cells)
+                    raise WrongCell(row, why, repair=repair, trained=trained)
                 labels_B[row] = index[cell]
         return labels_B
 
@@ -327,16 +325,19 @@ def _lists(cells: Iterable[str]) -> str:
     return "" if first is None else f"For lists such as {shown(first)} use columns.votes, or type: multilabel."
 
 
-def _repair(task: TaskFacts, cell: str, cells: Cells) -> str:
-    """Returns advice for the user about ``cell``, which is not one of the classes.
+def _repairs(task: TaskFacts, cell: str, cells: Cells) -> tuple[str, str]:
+    """Returns advice about ``cell``, which is not one of the classes: for training, and for scoring a trained model.
 
-    If all cells could be codes (numbers that stand for classes), the advice is to list the codes in the recipe.
+    If all cells could be codes (numbers that stand for classes, none of which is itself a class), this is the advice.
     """
     labels = task.labels or ()
     found = {each for each in cells if each is not None}
     for first in (0, 1):
         codes = [str(first + i) for i in range(len(labels))]
-        if task.codes is None and cell in codes and found <= set(codes):
+        if task.codes is None and cell in codes and found <= set(codes) and not set(codes) & set(labels):
             named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
-            return f"If these are codes, give labels: {{{named}}}."
-    return _lists([cell]) or "Fix it, leave the cell empty, or add the class to the task's labels."
+            written = few([f"{shown(name)} for {code}" for code, name in zip(codes, labels, strict=True)])
+            trained = f"The model was trained on these classes. If these are codes, write {written}."
+            return f"If these are codes, give labels: {{{named}}}.", trained
+    trained = "The model was trained on these classes alone, so it never gives this answer. Fix or drop such rows."
+    return _lists([cell]) or "Fix it, leave the cell empty, or add the class to the task's labels.", trained

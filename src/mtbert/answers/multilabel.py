@@ -107,7 +107,7 @@ class SetLabels(LabelKind[Labels]):
         try:
             found = AS_CLASSES.read(task, [name for _, name, _ in named]).astype(np.int64)
         except WrongCell as error:
-            raise WrongCell(named[error.row][0], str(error)) from None
+            raise error.moved(named[error.row][0]) from None
         labels_BK[[row for row, _, _ in named], found] = [value for _, _, value in named]
         return labels_BK
 

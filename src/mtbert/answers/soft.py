@@ -238,7 +238,7 @@ def _read_votes(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
         classes = hard.read(task, [name for _, name in votes]).astype(np.int64)
     except WrongCell as error:
         _check_separated(cells)
-        raise WrongCell(votes[error.row][0], f"the vote {error}") from None
+        raise error.moved(votes[error.row][0], "the vote ") from None
     counts_BK = np.zeros((len(cells), len(task.labels or ())))
     np.add.at(counts_BK, (np.array([row for row, _ in votes], np.int64), classes), 1)
     return _scaled(counts_BK)

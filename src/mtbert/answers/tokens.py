@@ -250,7 +250,7 @@ def _written(task: TaskFacts, cells: Cells) -> Ragged:
         indices = AS_CLASSES.read(task, tags)
     except WrongCell as error:
         unknown = tags[error.row]
-        raise WrongCell(next(i for i, row in enumerate(rows) if unknown in row), str(error)) from None
+        raise error.moved(next(i for i, row in enumerate(rows) if unknown in row)) from None
     index = dict(zip(tags, indices.tolist(), strict=True))
     return Ragged.of(([index[tag] for tag in row] for row in rows), np.int64)
 

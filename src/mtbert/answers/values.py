@@ -84,13 +84,21 @@ class ColumnFacts(Protocol):
 class WrongCell(ValueError):
     """The error for a cell that cannot be read as a label.
 
-    ``row`` and ``column`` locate the cell; the message gives the reason.
+    ``row`` and ``column`` locate the cell. The message gives the reason, and ends with ``repair`` if this is given.
+    ``trained`` is the message with the repair for rows that a trained model is scored on.
     """
 
-    def __init__(self, row: int, why: str, column: int = 0) -> None:
-        super().__init__(why)
+    def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:
+        super().__init__(f"{why} {repair}" if repair else why)
         self.row = row
         self.column = column
+        self.trained = f"{why} {trained}" if trained else str(self)
+
+    def moved(self, row: int, before: str = "") -> WrongCell:
+        """Returns the same error for the cell at ``row``. Its messages begin with ``before``."""
+        found = WrongCell(row, f"{before}{self}", self.column)
+        found.trained = f"{before}{self.trained}"
+        return found
 
 
 # Scores ----------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from mtbert.answers.of_words import Repairing
 from mtbert.batch import Examples, Floats
 from mtbert.cell_columns import CellColumn, CodedColumn
 from mtbert.columns import WordColumn
+from mtbert.data.mistakes import WrongLabel
 from mtbert.data.tables import Table
 from mtbert.data.words import JOINED
 from mtbert.messages import count, see, shown
@@ -58,12 +59,13 @@ def labelled_examples(table: Table, task: Task) -> Examples:
     return Examples(table.ids, table.texts, labels, _weights(table), _votes(table, task))
 
 
-def _placed(table: Table, error: WrongCell) -> ValueError:
+def _placed(table: Table, error: WrongCell) -> WrongLabel:
     """Returns an error that says where the wrong cell is, why it is wrong, and how many cells hold the same."""
     cell = table.labels[error.row]
     same = sum(other == cell for other in table.labels)
     alike = f" {same:,} cells hold this." if same > 1 else ""
-    return ValueError(f"{table.at(error.row)}: {error}{alike} {see('own-data')}")
+    said, trained = (f"{table.at(error.row)}: {why}{alike} {see('own-data')}" for why in (error, error.trained))
+    return WrongLabel(said, trained)
 
 
 def _votes(table: Table, task: Task) -> Floats | None:
@@ -90,14 +92,14 @@ def _read(column: CellColumn, read: Callable[[Cells], _Made]) -> _Made:
         try:
             return cast("_Made", read(different)[column.codes.astype(np.int64)])
         except WrongCell as error:
-            raise WrongCell(int(np.argmax(column.codes == error.row)), str(error)) from None
+            raise error.moved(int(np.argmax(column.codes == error.row))) from None
 
     def parts() -> Iterator[_Made]:
         for first in range(0, len(column), READ_AT_ONCE):
             try:
                 yield read(column[first : first + READ_AT_ONCE])
             except WrongCell as error:
-                raise WrongCell(first + error.row, str(error)) from None
+                raise error.moved(first + error.row) from None
 
     return cast("_Made", concatenated(parts(), len(column)))
 

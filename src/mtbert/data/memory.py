@@ -17,6 +17,7 @@ import numpy as np
 
 from mtbert import files
 from mtbert.data import cells, hub
+from mtbert.data.mistakes import NoColumn
 from mtbert.data.tables import Columns
 from mtbert.data.words import Given, WordReader, as_tag_text
 from mtbert.messages import clean, few, near, reason, shown
@@ -158,10 +159,8 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
     wanted = _wanted(each)
     for column, (key, _) in wanted.items():
         if column not in found:
-            hint = near(column, (str(name) for name in found if name not in wanted))
-            raise ValueError(
-                f"{name}: there is no column {shown(column)}, found {few(found, quoted=True)}.{hint} Set "
-                f"tasks.TASK.columns.{key}."
+            raise NoColumn(
+                name, f"columns.{key}", column, found, [str(other) for other in found if other not in wanted]
             )
         if found.count(column) > 1:
             raise ValueError(f"{name}: {found.count(column)} columns are named {shown(column)}. Rename all but one.")
@@ -189,6 +188,15 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
     for column, read in found:
         wanted.setdefault(column, read)
     return wanted
+
+
+def column_names(rows: Any, name: str) -> list[Any]:
+    """Returns the names of the columns of rows that a caller gave. ``name`` is the name of the rows in messages.
+
+    Raises:
+        TypeError: If the rows have a form that ``KINDS`` does not list.
+    """
+    return _columns(rows, name)[0]
 
 
 def _columns(rows: Any, name: str) -> tuple[list[Any], int, Any]:

@@ -13,12 +13,12 @@ import numpy.typing as npt
 from mtbert.columns import GrowingColumn, NumberColumn, TextColumn, WordColumn
 from mtbert.data import cells
 from mtbert.data.cell_groups import CellGroup
-from mtbert.data.cells import quoted
+from mtbert.data.mistakes import NoColumn
 from mtbert.data.records import Records
 from mtbert.data.source_table import Others, SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
-from mtbert.messages import count, near, see, shown
+from mtbert.messages import count, see, shown
 from mtbert.progress_bar import progress_of
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text
@@ -304,11 +304,8 @@ class Reader:
         for key, column in self._keys:
             found = known.count(column)
             if not found and not (key == "id" and not self._has_id(records)):
-                setting = key if key == "where" else f"tasks.TASK.columns.{key}"
-                raise ValueError(
-                    f"{name}{records.header}: there is no column {shown(column)}, found {quoted(known)}."
-                    f"{near(column, unused)} Set {setting}. {see('own-data')}"
-                )
+                where = "where" if key == "where" else f"columns.{key}"
+                raise NoColumn(f"{name}{records.header}", where, column, known, unused, see("own-data"))
             if found > 1:
                 raise ValueError(
                     f"{name}{records.header}: {found} columns are named {shown(column)}. Rename all but one."

@@ -55,7 +55,13 @@ def shortened(recipe: Recipe) -> dict[str, Any]:
     found: dict[str, Any] = _chosen(recipe)
     for name, task in recipe.tasks.items():
         short = {key: value for key, value in found["tasks"][name].items() if key not in ("name", "soft")}
-        found["tasks"][name] = short if task.table is None else without_table(short)
+        if task.table is not None:
+            short = without_table(short)
+            if task.columns.text == recipe.tables[task.table].columns.text:
+                short.get("columns", {}).pop("text", None)
+            else:  # also where it is the default of a task, which is not that of its table
+                short["columns"] = {**short.get("columns", {}), "text": list(task.columns.text)}
+        found["tasks"][name] = short
     return found
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.messages import option
+from mtbert.recipe.tables import drop_inherited
 from mtbert.recipe.train_settings import PAPER_ROUNDS
 
 
@@ -15,6 +16,7 @@ def modern(raw: dict[str, Any]) -> dict[str, Any]:
     {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max'], 'held_out': 0}}
     """
     raw = copy.deepcopy(raw)
+    drop_inherited(raw)  # earlier versions wrote the text columns of a table into each of its tasks
     train, tasks = raw.get("train"), raw.get("tasks")
     if isinstance(train, dict) and train.get("rounds") == "paper":
         train["rounds"] = list(PAPER_ROUNDS)

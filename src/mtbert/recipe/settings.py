@@ -19,7 +19,7 @@ from mtbert.answers.fitting import FittedName
 from mtbert.messages import clean
 from mtbert.recipe.checks import check_recipe, check_tables
 from mtbert.recipe.parts import DataRecipe, ModelRecipe, RangeOrChoices, TaskRecipe
-from mtbert.recipe.tables import TableRecipe, WrongTable, with_table, without_table
+from mtbert.recipe.tables import TableRecipe, WrongTable, drop_inherited, with_table, without_table
 from mtbert.recipe.train_settings import TrainRecipe
 from mtbert.settings import Settings, explain, tuples
 from mtbert.task import LONGEST_NAME, NAME_PATTERN
@@ -159,7 +159,10 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
 
 
 def as_plain(recipe: Recipe) -> dict[str, Any]:
-    """Returns the recipe as nested dicts, lists and plain values, with all defaults filled in."""
+    """Returns the recipe as nested dicts, lists and plain values, with all defaults filled in.
+
+    A task that reads the text columns of its table has no ``columns.text``.
+    """
     raw = recipe.model_dump(mode="json")
     if not recipe.tables:
         del raw["tables"]
@@ -169,4 +172,5 @@ def as_plain(recipe: Recipe) -> dict[str, Any]:
             del task["table"]
         else:
             raw["tasks"][name] = without_table(task)
+    drop_inherited(raw)
     return raw

@@ -120,6 +120,21 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
     return found
 
 
+def drop_inherited(raw: Mapping[str, Any]) -> None:
+    """Removes each task's text columns from ``raw``, the content of a recipe, if they are those of the task's table.
+
+    A task without text columns reads those of its table, also if the table gets others later.
+    """
+    tables, tasks = raw.get("tables"), raw.get("tasks")
+    if not isinstance(tables, Mapping) or not isinstance(tasks, Mapping):
+        return
+    for task in tasks.values():
+        table = tables.get(task.get("table")) if isinstance(task, Mapping) else None
+        own, shared = (each.get("columns") if isinstance(each, Mapping) else None for each in (task, table))
+        if isinstance(own, dict) and isinstance(shared, Mapping) and own.get("text") == shared.get("text"):
+            own.pop("text", None)
+
+
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the settings of a task without those that belong to its table, such as ``batch_size``."""
     found = {key: value for key, value in task.items() if key not in OF_TABLE}

@@ -23,6 +23,7 @@ from mtbert.use import breakdown
 from mtbert.use.breakdown import Scored
 from mtbert.use.given_rows import rows_to_score
 from mtbert.use.hub_runs import find_run
+from mtbert.use.input_columns import advising_the_trained
 from mtbert.use.inputs import known_task, labelled
 from mtbert.use.predictor import Predictor
 from mtbert.use.trained import as_trained, early_model, trained_files, with_own_columns
@@ -192,7 +193,8 @@ def dev_sets(
     # Classes and ranges come from the model, because the files may have changed since it was trained.
     learnt = {n: predictor.task(n).model_dump(include={"labels", "range", "splitter"}) for n in names}
     settings = {n: t.model_copy(update=learnt.get(n, {})) for n, t in recipe.tasks.items()}
-    prepared = prepare(recipe.model_copy(update={"tasks": settings}), predictor.tokenizer, only=names)
+    with advising_the_trained(recipe, names):
+        prepared = prepare(recipe.model_copy(update={"tasks": settings}), predictor.tokenizer, only=names)
     tables = {p.table.name: p.table.warnings for p in prepared.values()}
     warnings = (*tables.values(), *(p.warnings for p in prepared.values()))
     return {name: p.dev for name, p in prepared.items()}, tuple(line for lines in warnings for line in lines)
@@ -203,4 +205,6 @@ def _test(predictor: Predictor, recipe: Recipe, task: str | None) -> tuple[dict[
     names = [known_task(predictor, recipe, task).name] if task else list(scored)
     if not names:
         raise ValueError("the recipe of this run names no test data. Score a labelled file instead.")
-    return read_test(recipe, [known_task(predictor, recipe, name) for name in names], predictor.tokenizer)
+    chosen = [known_task(predictor, recipe, name) for name in names]
+    with advising_the_trained(recipe, names):
+        return read_test(recipe, chosen, predictor.tokenizer)

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from mtbert.batch import Dataset
-from mtbert.data.memory import MemoryRows, arrow_table, file_of, index_of, name_of
+from mtbert.data.memory import MemoryRows, arrow_table, column_names, file_of, index_of, name_of
 from mtbert.messages import few, near, shown
 from mtbert.recipe.settings import Recipe
+from mtbert.use.input_columns import advising_the_trained, labelled_for
 from mtbert.use.inputs import labelled
 from mtbert.use.predictor import Predictor
 
@@ -35,12 +36,15 @@ def rows_to_score(
             if name not in readers:
                 raise ValueError(f"data: no task or table {shown(name)}.{near(str(name), readers)}")
             file, called = file_of(name, "train"), name_of("table" if name in recipe.tables else "task", name, "train")
-            asked = [each for each in readers[name] if each.scored and task in (None, each.name)]
-            table = arrow_table(rows, [each.columns.unweighted for each in asked], called)
+            asked = [each.name for each in readers[name] if each.scored and task in (None, each.name)]
+            asked, left_out = labelled_for(recipe, asked, called, column_names(rows, called))
+            warnings += left_out
+            with advising_the_trained(recipe, asked):
+                table = arrow_table(rows, [recipe.tasks[each].columns.unweighted for each in asked], called)
             given = MemoryRows({file: table}, {file: called}, {file: index_of(rows)})
             with given.named(), given.written(Path(folder) / "run") as place:
                 for each in asked:
-                    found[each.name], lines = labelled(predictor, recipe, each.name, file, {}, place or Path())
+                    found[each], lines = labelled(predictor, recipe, each, file, {}, place or Path())
                     warnings += map(given.renamed, lines)
     if not found:
         raise ValueError(f"data: no task to score reads these rows. Give {{TASK: rows}}, with {few(recipe.tasks)}.")

@@ -1,12 +1,14 @@
 """The columns of an input file that each task of a trained model reads, and the tasks that can answer the file."""
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from mtbert import yaml_text
-from mtbert.messages import Note, as_warnings, clean, few, shown
+from mtbert.data.mistakes import NoColumn, WrongLabel
+from mtbert.messages import LONGEST_LINE, Note, as_warnings, clean, few, shown, worded
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.use.predictor import Predictor
@@ -63,10 +65,81 @@ def _likely(names: Sequence[str], free: Sequence[str]) -> Sequence[str]:
     return free[: len(names)]
 
 
-def _option(task: str, columns: Sequence[str]) -> str:
-    """Returns the option of the command line that lets a task read other text columns."""
-    value = clean(yaml_text.inline(columns[0] if len(columns) == 1 else list(columns)))
-    return shlex.join(["--set", f"tasks.{task}.columns.text={value}"])
+def labelled_for(
+    recipe: Recipe, tasks: Sequence[str], name: str, found: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Returns a pair: the tasks whose label columns are among the columns ``found``, and a list of warnings.
+
+    The list contains one warning if some tasks lack their label columns. If all of them do, all tasks are returned,
+    since reading their rows is an error that names the columns. ``name`` is the name of the rows, for messages.
+    """
+    lacking = {task: [c for c in recipe.tasks[task].columns.labels if c not in found] for task in tasks}
+    there = [task for task in tasks if not lacking[task]]
+    if not there or len(there) == len(tasks):
+        return list(tasks), []
+    left_out = few([f"{task} (no column {few(own, quoted=True)})" for task, own in lacking.items() if own])
+    keys = {task: f"columns.{recipe.tasks[task].columns.label_key}" for task in lacking}
+    repairs = [line for task, own in lacking.items() if (line := _renaming(recipe, task, keys[task], own)) is not None]
+    repair = f" To name columns: {changes(repairs[:3])}" if repairs else ""
+    return there, [f"{name}: left out: {left_out}.{repair}"]
+
+
+def _key(recipe: Recipe, task: str, key: str) -> str:
+    """Returns the whole key of a setting of a task, which may be a setting of its table.
+
+    For the text columns that a task has from its table, for example, the key is ``tables.NAME.columns.text``.
+    """
+    own = recipe.tasks[task]
+    table = recipe.tables.get(own.table or "")
+    shared = key == "columns.id" or (key == "columns.text" and table and own.columns.text == table.columns.text)
+    return f"tables.{own.table}.{key}" if table is not None and shared else f"tasks.{task}.{key}"
+
+
+def changes(settings: Iterable[str]) -> str:
+    """Returns how the caller of a command, or of a function, makes changes that are written as ``a.b=c``."""
+    given = list(dict.fromkeys(settings))
+    shell = shlex.join([word for each in given for word in ("--set", each)])
+    return worded(shell, f"changes={shown(given, LONGEST_LINE)}")
+
+
+@contextmanager
+def advising_the_trained(recipe: Recipe, tasks: Collection[str]) -> Iterator[None]:
+    """A context manager for reading labelled rows for ``tasks`` of a trained model.
+
+    An error about a missing column advises which setting to change, and one about a label says that classes stay.
+    """
+    try:
+        yield
+    except NoColumn as error:
+        if error.key == "where":
+            raise
+        each = (_renaming(recipe, task, error.key, [error.column], error.likely) for task in tasks)
+        repairs = [line for line in each if line is not None]
+        repair = f"To name another column: {changes(repairs)}" if repairs else "Rename the column in the rows."
+        raise ValueError(error.advising(repair)) from None
+    except WrongLabel as error:
+        raise ValueError(error.trained) from None
+
+
+def _renaming(recipe: Recipe, task: str, key: str, lacking: Sequence[str], instead: str | None = None) -> str | None:
+    """Returns the change, as ``a.b=c``, that lets ``task`` read other columns than those that rows lack.
+
+    Returns None if the setting ``key`` of the task names none of them, or if their names are those of classes, which
+    stay after training.
+    """
+    columns = recipe.tasks[task].columns
+    named = {"columns.text": columns.text, "columns.id": (columns.id,), f"columns.{columns.label_key}": columns.labels}
+    names = named.get(key, ())
+    of_classes = key in ("columns.label", "columns.shares") and isinstance(columns.truth, tuple)
+    if of_classes or not set(names) & set(lacking):
+        return None
+    return _change(recipe, task, [(instead or "COLUMN") if name in lacking else str(name) for name in names], key)
+
+
+def _change(recipe: Recipe, task: str, columns: Sequence[str], key: str = "columns.text") -> str:
+    """Returns the change, as ``a.b=c``, that lets a task read other columns."""
+    value = yaml_text.inline(columns[0] if len(columns) == 1 else list(columns))
+    return f"{_key(recipe, task, key)}={clean(value)}"
 
 
 def id_columns(recipe: Recipe, tasks: Iterable[str]) -> list[str]:
@@ -133,7 +206,7 @@ def fitting(
         if moved:
             only = "is the only text" if len(columns) == 1 else "is the only pair of texts"
             told = few([f"{task} (no column {few(lacking[task], quoted=True)})" for task in moved])
-            other = _option(moved[0], ["COLUMN", "OTHER"][: len(columns)])
+            other = changes([_change(recipe, moved[0], ["COLUMN", "OTHER"][: len(columns)])])
             line = (
                 f"{few(columns, quoted=True)} {only}, so these tasks read it: {told}. To name another column: {other}"
             )
@@ -142,10 +215,10 @@ def fitting(
         update={"tasks": recipe.tasks | {task: _reading(recipe.tasks[task], own) for task, own in instead.items()}}
     )
     without = {task: columns for task, columns in lacking.items() if columns and task not in instead}
-    options = {task: _option(task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
+    repairs = {task: _change(recipe, task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
     for task in named:
         if task in without:
-            repair = f" To name another column: {options[task]}" if task in options else ""
+            repair = f" To name another column: {changes([repairs[task]])}" if task in repairs else ""
             raise ValueError(
                 f"{clean(name)}: there is no column {shown(without[task][0])}, found {few(found, quoted=True)}. Task "
                 f"{task} reads it.{repair}"
@@ -154,6 +227,6 @@ def fitting(
         return Fitting(recipe, list(named), notes)
     reasons = {task: f"no column {few(columns, quoted=True)}" for task, columns in without.items()}
     reasons |= {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in own}
-    repair = f"To name columns: {' '.join(list(options.values())[:3])}" if options else ""
+    repair = f"To name columns: {changes(list(dict.fromkeys(repairs.values()))[:3])}" if repairs else ""
     tasks, more = answering(recipe, list(predictor.tasks), name, reasons, repair)
     return Fitting(recipe, tasks, [*notes, *as_warnings(more)])

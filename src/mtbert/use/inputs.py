@@ -20,7 +20,7 @@ from mtbert.data.whole import Whole
 from mtbert.messages import Note, as_warnings, clean, count, few, shown
 from mtbert.recipe.settings import Recipe
 from mtbert.task import Task
-from mtbert.use.input_columns import answering, fitting, id_columns, text_columns
+from mtbert.use.input_columns import advising_the_trained, answering, fitting, id_columns, text_columns
 from mtbert.use.outputs import STANDARD_OUTPUT
 from mtbert.use.predictor import Predictor
 
@@ -37,8 +37,9 @@ def labelled(
     """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
-    table = sources.read(Source(path=file), columns, root, texts=chosen.texts, words=words)
-    data = predictor.dataset(task, labels.labelled_examples(table, chosen))
+    with advising_the_trained(recipe, [task]):
+        table = sources.read(Source(path=file), columns, root, texts=chosen.texts, words=words)
+        data = predictor.dataset(task, labels.labelled_examples(table, chosen))
     seen = [
         f"{clean(file)}: has the same content as {trained[part.digest]}, which task {task} was trained on, so its "
         "scores here look better than they are. Score rows that the run has not seen."

@@ -1,0 +1,38 @@
+"""Errors in a user's data whose advice depends on whether a model is trained already."""
+
+from collections.abc import Sequence
+
+from mtbert.messages import few, near, nearest, shown
+
+
+class NoColumn(ValueError):
+    """The error for a column that rows lack. The message advises the key of a task or table in a recipe.
+
+    Attributes:
+        key: The setting that names the column, such as ``columns.text``.
+        column: The name of the column.
+        likely: The name of a similar column that the rows have; None if there is none.
+    """
+
+    def __init__(
+        self, where: str, key: str, column: str, found: Sequence[object], unused: Sequence[str], see: str = ""
+    ) -> None:
+        self.key, self.column, self.likely = key, column, nearest(column, unused)
+        said = f"{where}: there is no column {shown(column)}, found {few(found, quoted=True)}.{near(column, unused)}"
+        self._said, self._see = said, f" {see}" if see else ""
+        super().__init__(self.advising(f"Set {key if key == 'where' else f'tasks.TASK.{key}'}."))
+
+    def advising(self, advice: str) -> str:
+        """Returns the message with other advice."""
+        return f"{self._said} {advice}{self._see}"
+
+
+class WrongLabel(ValueError):
+    """The error for a cell that cannot be read as a label.
+
+    The message is advice for training. ``trained`` is the message if a model is trained already, whose classes stay.
+    """
+
+    def __init__(self, said: str, trained: str) -> None:
+        super().__init__(said)
+        self.trained = trained
