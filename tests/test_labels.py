@@ -12,6 +12,7 @@ from mtbert.answers import regression
 from mtbert.cell_columns import CodedColumn
 from mtbert.columns import NumberColumn, TextColumn
 from mtbert.data.labels import complete, labelled_examples
+from mtbert.data.mistakes import WrongLabel
 from mtbert.data.sources import Source, read
 from mtbert.data.tables import Columns, Table, TableFile
 from mtbert.task import Task
@@ -253,6 +254,54 @@ def test_a_foreign_label_is_shown_escaped_and_cut():
 def test_numbers_in_place_of_named_classes_may_be_codes(type_: str, labels: tuple, found: tuple, said: str):
     with pytest.raises(ValueError, match=re.escape(said)):
         labelled_examples(table(*found), task(type_, labels=labels))
+
+
+TRAINED = "The model was trained on these classes"
+NEVER = f"{TRAINED} alone, so it never gives this answer. Fix or drop such rows."
+
+
+@pytest.mark.parametrize(
+    ("labels", "found", "said", "trained"),
+    [
+        # Codes that are classes would turn 3 stars into 5.
+        (("1", "2", "4", "5"), ("3",), "Fix it, leave the cell empty, or add the class to the task's labels.", NEVER),
+        (("0", "2", "9"), ("2", "0", "1"), "Fix it, leave the cell empty, or add the class to", NEVER),
+        (
+            ("false", "true"),
+            ("1", "0"),
+            'If these are codes, give labels: {"0": false, "1": true}.',
+            f"{TRAINED}. If these are codes, write 'false' for 0, 'true' for 1.",
+        ),
+        (("bad", "good"), ("[1]",), "For lists such as '[1]' use columns.votes, or type: multilabel.", NEVER),
+    ],
+)
+def test_the_advice_about_an_unknown_class_is_another_once_a_model_is_trained(
+    labels: tuple, found: tuple, said: str, trained: str
+):
+    with pytest.raises(WrongLabel) as error:
+        labelled_examples(table(*found), task("classification", labels=labels))
+    assert said in str(error.value)
+    assert TRAINED not in str(error.value)
+    assert error.value.trained.endswith(f"{trained} (mtbert docs own-data)")
+    assert error.value.trained.startswith("t.csv, line ")
+
+
+@pytest.mark.parametrize(
+    ("type_", "cell", "keys"),
+    [
+        ("multilabel", '["b"]', {}),
+        ("tokens", '["O", "b"]', {}),
+        ("classification", '["a", "b"]', {"soft": "votes"}),
+    ],
+)
+def test_the_advice_stays_with_a_class_inside_a_set_a_list_of_tags_or_votes(type_: str, cell: str, keys: dict):
+    labels = ("O", "a")
+    with pytest.raises(WrongLabel) as error:
+        labelled_examples(table('["a"]', cell), task(type_, labels=labels, **keys))
+    assert error.value.trained.startswith("t.csv, line 3, column 'y': ")
+    assert error.value.trained.endswith(f"'b' is not one of the classes 'O', 'a'. {NEVER} (mtbert docs own-data)")
+    assert str(error.value).startswith("t.csv, line 3, column 'y': ")
+    assert "add the class to the task's labels" in str(error.value)
 
 
 def test_cells_that_hold_the_same_wrong_label_are_counted():

@@ -1,14 +1,22 @@
 """The columns of an input file that tasks read if the file lacks those of the recipe, and the messages about it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from mtbert.messages import worded_for_shell
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.use.input_columns import Fitting, fitting
 from mtbert.use.predictor import Predictor
+
+
+@pytest.fixture(autouse=True)
+def _shell() -> Iterator[None]:
+    with worded_for_shell():
+        yield
+
 
 PAIRED = {"type": "binary", "inputs": "packed"}
 

@@ -119,14 +119,14 @@ def test_a_pool_whose_text_has_another_name_is_written_with_the_columns_of_train
     ]
     assert told.splitlines()[:2] == [
         f"{pool}: 'message' is the only text, so these tasks read it: stars (no column 'text'). To name another "
-        "column: --set tasks.stars.columns.text=COLUMN",
+        "column: --set tables.t.columns.text=COLUMN",
         f"warning: {pool}: left out 1 row with a text that is also in dev.",
     ]
 
 
 def test_columns_of_the_pool_that_the_user_names_are_written_under_the_names_of_train(chosen, tmp_path: Path):
     given = [("nr", "message", "note", "mark"), ("a", "how why", "x", ""), ("b", "do how new", "y", "2")]
-    set_ = ["tables.t.columns.id=nr", "tasks.stars.columns.text=message", "tasks.stars.columns.label=mark"]
+    set_ = ["tables.t.columns.id=nr", "tables.t.columns.text=message", "tasks.stars.columns.label=mark"]
     pool = write(tmp_path / "p.csv", given)
     rows, told = chosen(pool, *(word for change in set_ for word in ("--set", change)))
     assert [list(row.items())[:4] for row in rows] == [[("key", "a"), ("text", "how why"), ("stars", ""), ("spam", "")]]

@@ -27,6 +27,24 @@ def test_rows_from_memory_are_given_by_the_name_of_their_table(table_folder: Pat
     again = load_recipe(str(table_folder / "memory/recipe.yaml"))
     assert again.tables["reviews"].train.path == "data/reviews-train.parquet"
     assert dict(mtbert.evaluate(table_folder / "memory")) == dict(from_memory.scores)
+    fewer = [{k: v for k, v in row.items() if k not in ("stars", "spam")} for row in rows]
+    with pytest.warns(mtbert.MtbertWarning) as heard:
+        found = mtbert.evaluate(table_folder / "file", data={"reviews": fewer})
+    assert list(found) == ["topics"]
+    assert str(heard[0].message) == (
+        "data of table reviews: left out: stars (no column 'stars'), spam (no column 'spam'). To name columns: "
+        "changes=['tasks.stars.columns.label=COLUMN', 'tasks.spam.columns.label=COLUMN']"
+    )
+    other = [{"text" if k == "body" else k: v for k, v in row.items()} for row in rows]
+    with pytest.raises(
+        ValueError, match=r"'body', .*\['tables.reviews.columns.text=COLUMN', 'tasks.topics.columns.text=\[title, C"
+    ):
+        mtbert.evaluate(table_folder / "file", data={"reviews": other})
+    with pytest.raises(ValueError, match=r"line 1: there is no column 'x', .*\['tasks.spam.columns.label=COLUMN'\] \("):
+        mtbert.evaluate(table_folder / "file", changes=["tasks.spam.columns.label=x"])
+    rows[0]["spam"] = "maybe"
+    with pytest.raises(ValueError, match=r"row 1, column 'spam': 'maybe' is not .* never gives this answer\."):
+        mtbert.evaluate(table_folder / "file", data={"reviews": rows}, task="spam")
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ import toy_table
 import yaml
 
 from mtbert.recipe.files import dump_recipe, load_recipe, with_absolute_files
-from mtbert.recipe.identity import identity
+from mtbert.recipe.identity import identity, shortened
 from mtbert.recipe.schema import recipe_schema
 from mtbert.recipe.settings import Recipe, as_plain, validate_recipe
 from mtbert.studying.plan import make_plan
 from mtbert.studying.settings import RowSettings, StudySettings
 from mtbert.studying.tunable import Tuning
+from mtbert.use.trained import recipe_of
 from mtbert.yaml_files import merge
 
 RAW = toy_table.raw_table_recipe(Path("/nowhere"))
@@ -137,10 +138,40 @@ def test_a_recipe_writes_the_settings_of_a_table_once_and_is_read_again():
     assert raw["tables"]["reviews"]["batch_size"] == 8
     assert set(raw["tasks"]["stars"]) & {"train", "dev", "test", "dev_seed", "batch_size", "no_duplicates"} == set()
     columns = raw["tasks"]["stars"]["columns"]
-    assert (columns["text"], columns["label"], "id" in columns) == (["body"], "stars", False)
+    assert ("text" in columns, columns["label"], "id" in columns) == (False, "stars", False)
+    assert raw["tasks"]["topics"]["columns"]["text"] == ["title", "body"]
     assert raw["tasks"]["stars"]["table"] == "reviews"
     assert "table" not in raw["tasks"]["own"]
     assert validate_recipe(yaml.safe_load(dump_recipe(recipe)), "r") == recipe
+
+
+def test_the_recipe_of_a_run_reads_other_columns_of_a_table_in_each_task_that_names_none(tmp_path: Path):
+    recipe = read({"tasks": {"own": OWN}})
+    (tmp_path / "recipe.yaml").write_text(dump_recipe(recipe))
+    older = as_plain(recipe)  # earlier versions wrote the columns of the table into each of its tasks
+    for name in ("stars", "spam"):
+        older["tasks"][name]["columns"]["text"] = ["body"]
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old/recipe.yaml").write_text(yaml.safe_dump(older))
+    for run in (tmp_path, tmp_path / "old"):
+        assert recipe_of(run, ()) == load_recipe(str(run / "recipe.yaml")) == recipe
+        changed = recipe_of(run, ["tables.reviews.columns.text=review"]).tasks
+        assert {name: task.columns.text for name, task in changed.items()} == {
+            "stars": ("review",),
+            "spam": ("review",),
+            "topics": ("title", "body"),
+            "own": ("text",),
+        }
+        of_one = recipe_of(run, ["tasks.stars.columns.text=review"]).tasks
+        assert (of_one["stars"].columns.text, of_one["spam"].columns.text) == (("review",), ("body",))
+
+
+def test_a_recipe_in_short_form_is_the_same_recipe_also_where_a_task_has_the_default_column():
+    recipe = read({"tasks": {"spam": {"columns": {"text": "text"}}}})
+    short = shortened(recipe)
+    assert short["tasks"]["spam"]["columns"] == {"text": ["text"], "label": "spam"}
+    assert short["tasks"]["stars"]["columns"] == {"label": "stars"}
+    assert validate_recipe(short, "r") == recipe
 
 
 def test_a_recipe_without_tables_is_written_without_them():
