@@ -42,6 +42,12 @@ def test_rows_from_memory_are_given_by_the_name_of_their_table(table_folder: Pat
         mtbert.evaluate(table_folder / "file", data={"reviews": other})
     with pytest.raises(ValueError, match=r"line 1: there is no column 'x', .*\['tasks.spam.columns.label=COLUMN'\] \("):
         mtbert.evaluate(table_folder / "file", changes=["tasks.spam.columns.label=x"])
+    toy_table.write_table(table_folder / "data", "test.csv")
+    changes = ["tables.reviews.test=test.csv", "tasks.spam.columns.label=x"]
+    with pytest.raises(
+        ValueError, match=r"test.csv, line 1: there is no column 'x', .*\['tasks.spam.columns.label=COL"
+    ):
+        mtbert.evaluate(table_folder / "file", "test", changes=changes)
     rows[0]["spam"] = "maybe"
     with pytest.raises(ValueError, match=r"row 1, column 'spam': 'maybe' is not .* never gives this answer\."):
         mtbert.evaluate(table_folder / "file", data={"reviews": rows}, task="spam")
