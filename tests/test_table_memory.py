@@ -31,10 +31,10 @@ def test_rows_from_memory_are_given_by_the_name_of_their_table(table_folder: Pat
     with pytest.warns(mtbert.MtbertWarning) as heard:
         found = mtbert.evaluate(table_folder / "file", data={"reviews": fewer})
     assert list(found) == ["topics"]
-    assert str(heard[0].message) == (
+    assert [line for one in heard if "left out" in (line := str(one.message))] == [
         "data of table reviews: left out: stars (no column 'stars'), spam (no column 'spam'). To name columns: "
         "changes=['tasks.stars.columns.label=COLUMN', 'tasks.spam.columns.label=COLUMN']"
-    )
+    ]
     other = [{"text" if k == "body" else k: v for k, v in row.items()} for row in rows]
     with pytest.raises(
         ValueError, match=r"'body', .*\['tables.reviews.columns.text=COLUMN', 'tasks.topics.columns.text=\[title, C"
