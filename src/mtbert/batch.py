@@ -125,10 +125,10 @@ class Dataset:
     """The examples of a task and their tokens. The examples are the rows of a table that have a label for the task.
 
     Attributes:
-        sequences: A tuple whose entries hold one token sequence for each row of the table. It has one entry per text if
-            the texts of a row are encoded separately, and a single entry if they are encoded as one sequence. Tasks
-            that read the same columns of a table in the same way share one tuple, so that a row is encoded once for
-            all of them.
+        sequences: The token sequences of all rows of the table, as a tuple. If the texts of a row are encoded
+            separately, the first entry of the tuple holds the sequences of all first texts, and so on. If they are
+            encoded as one sequence, the tuple has a single entry. Tasks that read the same columns of a table in the
+            same way share one tuple, so that a row is encoded once for all of them.
         rows: The index of each example's row in the table, ``[B]``, in ascending order.
         cut: The indices of those rows of the table that were cut to ``max_length`` tokens.
         clusters: The cluster of each text, ``[B, texts]``: texts that mean the same have the same number. None if

@@ -1,4 +1,4 @@
-"""Shares of numbered work, which several commands divide among them: ``--part I/N`` takes every N-th item."""
+"""Divides a list of work among several commands: the command with ``--part I/N`` takes every N-th item."""
 
 from dataclasses import dataclass
 

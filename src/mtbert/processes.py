@@ -67,7 +67,10 @@ class Processes:
         return [self.rank ^ 1 << level for level in range(self.size.bit_length() - 1)]
 
     def block(self, items: int) -> range:
-        """Returns which of ``items`` shards this process works on. The number of processes must divide ``items``."""
+        """Returns the indices of the shards that this process works on.
+
+        ``items`` is the number of all shards. It must be a multiple of the number of processes.
+        """
         each = items // self.size
         return range(self.rank * each, (self.rank + 1) * each)
 
@@ -269,7 +272,7 @@ _connected: Processes | None = None
 
 
 def connect() -> Processes:
-    """Returns this process as one of those that ``torchrun`` started, or :data:`ALONE` if torchrun did not start it.
+    """Returns this process as one of the processes that ``torchrun`` started; :data:`ALONE` if there is only one.
 
     Raises:
         Lost: If another process does not answer.

@@ -77,7 +77,7 @@ class SeenColumn:
 
     @cached_property
     def numbers(self) -> Sequence[float]:
-        """The different numbers in the cells, in ascending order. It is empty if a cell is not a number."""
+        """The distinct numbers in the cells, in ascending order. The list is empty if any cell is not a number."""
         found = [number(text) for text in self.counts]
         known = sorted({x for x in found if x is not None})
         return known if None not in found else []

@@ -18,7 +18,7 @@ def leaks(train: Sequence[TextColumn], dev: Mapping[str, Sequence[TextColumn]]) 
     out. The result is kept in the cache if there are many rows.
 
     Args:
-        train: Columns with all texts that tasks train on. Their lengths may differ.
+        train: Columns that together hold all texts that tasks train on. The columns may have different lengths.
         dev: For each task, the columns of texts of its dev examples.
     """
 

@@ -217,7 +217,7 @@ def _read(
 
 
 def check_texts(name: str, columns: Sequence[Columns], texts: Sequence[int | None]) -> None:
-    """Raises a ValueError if a task does not read as many texts as its column settings name.
+    """Raises a ValueError if the settings of a task name more or fewer text columns than the task reads.
 
     Args:
         name: The name of the source in the message.

@@ -76,7 +76,7 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
 
 def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
-    """Returns a dict from each span to the slice with the span's copy of the distances.
+    """Returns a dict from each span to its slice of the list of distances. Each span has a copy of the distances there.
 
     ``zero`` maps each span to the index of distance 0, which is in the middle of the span's slice. The slices follow
     one another. If ``zero`` is a single index, the spans have no copies, and the dict is empty.

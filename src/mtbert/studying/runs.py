@@ -3,7 +3,8 @@
 Each run has a folder ``cells/ROW-SEED/``, where ROW is the name of a recipe in the study. In this folder,
 ``recipe.yaml`` is the recipe of the run, ``log.txt`` holds everything that the run printed, and ``run/`` is the folder
 that training makes. ``lock`` is locked while a process trains the run. Once the run has ended, ``ended.json`` is there
-too. ``failed.json`` is there if the run's loss or gradients were not finite, as they would be on any machine.
+too. ``failed.json`` is there if the run failed in a way that would recur on any machine: its loss or gradients were not
+finite.
 """
 
 import re

@@ -106,10 +106,11 @@ class ScoreEstimate(Estimate):
     def interval(self) -> tuple[float, float] | None:
         """Returns the lower and the upper end of the mean's 95% interval, or None if nothing is known about it.
 
-        For a share of right answers by one run, this is Wilson's score interval. Otherwise it is the same interval for
-        the number of examples that would give a share of the same size the standard error ``se``, with a quantile of
-        Student's t distribution. So it lies within the bounds, and it is wide if there are few examples, even if all
-        answers are right. Nothing is known if another score is the same on all resamples and for all seeds.
+        For a share of right answers by one run, this is Wilson's score interval. For any other score, it is Wilson's
+        interval for an imagined number of examples, namely that for which a share of this size has the standard error
+        ``se``, with a quantile of Student's t distribution. So the interval lies within the bounds, and it is wide if
+        there are few examples, even if all answers are right. Nothing is known about the mean if such a score is the
+        same on all resamples and for all seeds.
 
         Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
         """

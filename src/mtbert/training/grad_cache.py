@@ -21,8 +21,8 @@ from mtbert.processes import Processes
 class Fed:
     """The part of a whole-batch loss that belongs to one forward pass of a step.
 
-    ``value`` is a share of the loss value. ``gradients`` are the gradients of the whole loss with respect to the
-    tensors that were gathered from this pass.
+    ``value`` is the share of this pass in the loss; the shares of all passes add up to the loss. ``gradients`` are the
+    gradients of the whole loss with respect to the tensors that were gathered from this pass.
     """
 
     value: Tensor

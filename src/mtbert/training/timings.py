@@ -51,7 +51,7 @@ def read_timings(file: Path) -> list[StepTime]:
 
 
 def total_seconds(timings: Sequence[StepTime]) -> float:
-    """Returns the seconds of all steps together, without those of scoring dev and saving."""
+    """Returns how many seconds all steps took together. The time to score dev and to save is not included."""
     return math.fsum(line.seconds for line in timings)
 
 

@@ -60,7 +60,7 @@ def score_files(
         pattern: A file name with ``*``, ``?`` or ``[``, or a single file.
         folder: The output folder.
         console: Gets warnings, progress, and a line at the end.
-        tasks: The tasks that answer. If it is empty, all tasks answer that can read the first file.
+        tasks: The names of the tasks that answer. If it is empty, every task that can read the first file answers.
         overrides: Changes of the recipe, each as ``a.b=c``.
         part_rows: The largest number of rows in a part; None means :data:`PART_ROWS`.
         share: The parts that this command makes; None means all.

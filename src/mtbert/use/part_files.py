@@ -148,10 +148,12 @@ class PartFolder:
         return self.folder / given.place.with_name(f"{given.stem}-{number:05}{self.suffix}")
 
     def record(self, given: InputFile, number: int) -> PartRecord | None:
-        """Returns the record of a part that is finished; None if it is not, or if a file without rows has changed.
+        """Returns the record of a finished part. Returns None if the part is not finished.
+
+        If the input file had no rows and has changed since, the part counts as not finished.
 
         Raises:
-            ValueError: If the input file has changed since the part was made.
+            ValueError: If an input file with rows has changed since the part was made.
         """
         part = self.part(given, number)
         try:
