@@ -55,7 +55,8 @@ def test_the_last_screen_shows_the_model_that_predicts_and_the_other_beside_it(e
     assert "dev: the model that predicts, best/, of step 2" in screen
     row = next(line for line in screen.splitlines() if "overall " in line and "│" in line)
     assert [cell.strip() for cell in row.split("│")[3:6:2]] == [f"{overall[2]:.4f}", f"{overall[8]:.4f}"]
-    assert "best/, of step 2; last/ is of step 8" in screen
+    assert "best/, of step 2 (best by overall)" in screen
+    assert "last/, of step 8, is there to go on with training" in screen
     assert "ends early" not in screen
     ctrl_c = "An interrupt (Ctrl-C) keeps the best model so far: you can evaluate or serve it, or go on with"
     assert screen.count(f"{ctrl_c} mtbert.train(resume='{run}')\n") == 1

@@ -31,6 +31,8 @@ def test_evaluate_repeats_the_scores_of_the_run(toy, mtbert):
         assert all(f"{value:.4f}" in done.out for value in scores["metrics"].values())
         assert scores["uncalibrated"] == {}
     assert "calibration" not in done.out
+    cells = {row[2].strip(): row[4].strip() for line in done.out.splitlines() if len(row := line.split("│")) > 5}
+    assert (cells["ece"], cells["pearson"]) == ("", "0.0000")
     assert f"{evaluation['aggregates']['overall']:.4f}" in done.out
 
 

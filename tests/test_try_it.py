@@ -246,6 +246,7 @@ def test_the_keyboard_alone_suffices(tab: Any):
     tab.keyboard.type("the cat")  # the field has the focus from the start
     answered(tab)
     assert bars(tab, "mood")
+    assert tab.locator("#examples-name").inner_text() == "Examples of the form, not of the data of this model"
     assert "The soup was cold" in press("Tab")
     press("Enter")
     answered(tab)

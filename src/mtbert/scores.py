@@ -125,7 +125,7 @@ def score_table(
                 name if first else "",
                 metric,
                 f"{value:.4f}",
-                f"{score.baseline[metric]:.4f}",
+                f"{score.baseline[metric]:.4f}" if recipe.tasks[name].metric_named(metric).beside_constant else "",
                 *(f"{found[name].metrics[metric]:.4f}" for found in beside),
                 str(score.examples) if first else "",
                 style=None if first else "dim",

@@ -172,10 +172,19 @@ class LabelKind(ABC, Generic[_Labels]):
                 same texts, otherwise different numbers.
             labels: The labels of the examples.
         """
+        _, first_B = np.unique(rows_B, return_index=True)
         _, keys_B = np.unique(row_keys(labels), return_inverse=True)
-        number = int(np.sum(np.bincount(np.unique(rows_B * len(rows_B) + keys_B) // len(rows_B)) > 1))
-        warning = f"{number:,} repeated with different labels, of which one is right at most."
-        return Conflicts(number, "        with other labels", warning)
+        first_B = first_B[np.unique(rows_B, return_inverse=True)[1]]  # the first example with the same texts
+        others = np.flatnonzero(keys_B != keys_B[first_B])
+        number = len(np.unique(first_B[others]))
+        one, many = ("text has", "texts have") if len(texts_TB) == 1 else ("pair of texts has", "pairs of texts have")
+        have = one if number == 1 else many
+        return Conflicts(
+            number,
+            "        with other labels",
+            f"{number:,} {have} different labels in different rows, of which at most one is right.",
+            (int(first_B[others[0]]), int(others[0])) if number else None,
+        )
 
     def uniform(self, labels: _Labels) -> bool:
         """Returns whether all labels are the same, so that there is nothing to learn."""

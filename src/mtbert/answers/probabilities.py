@@ -104,7 +104,8 @@ def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...
     """Returns the two metrics of probabilities, ``nll`` and ``ece``. A recipe cannot choose them as a task's metric.
 
     The baseline of both metrics is the best constant prediction, in which the probability of each class is its
-    frequency. The ``ece`` of this prediction is 0.
+    frequency. The ``ece`` of this prediction is 0, which makes it no better than a model that can tell classes apart.
+    Score tables therefore do not show it.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:
@@ -119,7 +120,7 @@ def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...
     return (
         # For soft labels, cross-entropy with the whole distribution takes the place of the likelihood of one class.
         Metric("nll", nll, constant, probabilities=True, soft=False, higher_is_better=False),
-        Metric("ece", ece, lambda task, labels: 0.0, probabilities=True, higher_is_better=False),
+        Metric("ece", ece, lambda task, labels: 0.0, probabilities=True, beside_constant=False, higher_is_better=False),
     )
 
 

@@ -121,6 +121,7 @@ class Metric:
     ranks: bool = False  # the metric reads raw predictions, so it does not depend on a threshold
     probabilities: bool = False  # the metric reads calibrated predictions, which must give probabilities
     soft: bool = True  # tasks with soft labels have the metric too; it then takes the most voted class for the label
+    beside_constant: bool = True  # score tables show the value of the best constant answer; otherwise it would mislead
     higher_is_better: bool = True  # otherwise it is only reported, and no recipe may choose it
     lowest: float = 0.0  # the lowest value; the highest is 1, and the overall score maps this range to 0 to 1
     # Whether each answer is right, [B]; only for a metric that is the share of right answers.
@@ -150,6 +151,7 @@ class Conflicts:
     number: int
     heading: str  # the heading of the line with this number
     warning: str  # the sentence about them, which is printed if there are any
+    first: tuple[int, int] | None = None  # two examples with the same texts and different labels, if that is a conflict
 
 
 @dataclass(frozen=True)

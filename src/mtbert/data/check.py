@@ -7,6 +7,7 @@ tables, and :func:`report_on_data` makes a :class:`DataReport` of everything.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -14,7 +15,8 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from mtbert.answers import Distribution
+from mtbert.answers import Conflicts, Distribution
+from mtbert.batch import Examples
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
 from mtbert.messages import Note, few, nearest, recorded_html, recorder, shown, tell, warn
@@ -33,7 +35,8 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     """Returns warnings about a task's data, one line each. Warnings that arose while the data was read come first."""
     task, overlap = figures.data.task, figures.overlap
     found = [*figures.data.warnings, *task.answer.labels.doubts(task)]
-    for split, part in (("train", figures.train), ("dev", figures.dev)):
+    sides = ((figures.train, figures.data.train), (figures.dev, figures.data.dev))
+    for split, (part, data) in zip(("train", "dev"), sides, strict=True):
         where = f"{task.name}, {split}"
         rare, use = (RARE * part.size / len(part.labels.counts), "learn from") if split == "train" else (0, "score")
         found += without_examples(task, split, part.labels)
@@ -46,7 +49,7 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
                 "Use an encoder for their language."
             )
         if part.conflicts.number:
-            found.append(f"{where}: {part.conflicts.warning}")
+            found.append(f"{where}: {part.conflicts.warning}{_first_of(part.conflicts, task, data.examples)}")
     more = overlap.texts > overlap.examples
     if overlap.examples:
         found.append(
@@ -56,6 +59,27 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
     if more:
         found.append(f"{task.name}, {leak_line(overlap.texts, figures.dev.size)}{figures.data.apart}")
     return found
+
+
+def _first_of(conflicts: Conflicts, task: Task, examples: Examples) -> str:
+    """Returns a sentence that shows two examples with a conflict, and what to do; empty if no two are known.
+
+    It begins with a space.
+    """
+    if conflicts.first is None:
+        return ""
+    (a, one), (b, other) = ((examples.ids[i], _label(task, examples.labels[i])) for i in conflicts.first)
+    texts = " and ".join(shown(column[conflicts.first[0]]) for column in examples.texts)
+    return (
+        f" The first: rows {few([a])} and {few([b])}, with labels {one} and {other}, have {texts}. Correct the wrong "
+        "labels or remove their rows; a few such rows do little harm."
+    )
+
+
+def _label(task: Task, label: Any) -> str:
+    """Returns a label as it is printed: the name of its class, or its value."""
+    told, names = task.answer.labels.tell(task, label), task.answer.labels.choices(task)
+    return shown(told if names is None or isinstance(told, str) else names[int(told)])
 
 
 def _of_table(table: TableData) -> list[str]:

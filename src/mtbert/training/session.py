@@ -101,7 +101,7 @@ def _finish(run: Run, out: Path, console: Console) -> dict[str, Evaluation]:
     title = f"dev: the model that predicts, best/, of step {best['step']}"
     other = None
     if best is not last:
-        title += f"; last/ is of step {last['step']}"
+        title += f" (best by {run.recipe.train.select})\nlast/, of step {last['step']}, is there to go on with training"
         other = ("last/", history.task_scores(last))
     console.print(score_table(run.recipe, scores, title, other))
     return scores
