@@ -20,9 +20,7 @@ def found(rows: list[tuple[str, str, float]]) -> tuple[Conflicts, str]:
 
 def test_the_first_conflict_is_shown_with_rows_labels_and_the_beginning_of_the_text():
     long, rest = "x" * 90, [("f", "y", 1.0), ("g", "y", 1.0)]
-    conflicts, said = found(
-        [("a", long, 1), ("b", "y", 0), ("c", "y", 0), ("d", long, 1), ("e", long, 0), ("f", "y", 1)]
-    )
+    conflicts, said = found([("a", long, 1), ("b", "y", 0), ("c", "y", 0), ("d", long, 1), ("e", long, 0), *rest])
     assert (conflicts.number, conflicts.first) == (2, (0, 4))
     assert conflicts.warning.startswith("2 texts have different labels in different rows")
     assert f"rows a and e, with labels '[b]good' and 'bad', have '{'x' * 77}...'." in said
