@@ -171,8 +171,9 @@ def test_progress_prints_what_the_command_prints(folder: Path, capsys: pytest.Ca
 
 def test_a_notebook_shows_scores_as_a_table(folder: Path):
     result = mtbert.train(recipe(folder), data=data(), out=folder / "run")
-    page = result._repr_html_()
-    assert page == result.scores._repr_html_()
+    where = [f"run: {folder / 'run'}", f"report: {folder / 'run/report.html'}"]
+    assert re.sub("<[^>]*>", "", result._repr_html_()).splitlines() == where  # the table has been shown by then
+    page = result.scores._repr_html_()
     assert str(result) == repr(result) == f"{folder / 'run'}\n{result.scores}"
     assert page.startswith("<pre")
     assert re.search(rf"mood.*accuracy.*{result.scores['mood']['accuracy']:.4f}", repr(result.scores))
@@ -195,6 +196,7 @@ def test_what_makes_scores_doubtful_comes_back_with_them_and_is_shown_below(fold
         "task mood: average_precision where all labels are equal is undefined; reported as 0.",
     )
     assert repr(once).splitlines()[-3].startswith(f"warning: {once.warnings[0]}")
+    assert "warning:" not in once._repr_html_()  # a notebook shows them during the call
     assert mtbert.evaluate(result.path, task="same").warnings == ()
     shutil.rmtree(result.path / "best")
     assert (
@@ -303,7 +305,8 @@ def test_the_example_of_the_guide_runs(folder: Path, monkeypatch: pytest.MonkeyP
     assert set(found["model"](["The app crashes."])[0]["topic"]) == {"label", "p(bug)", "p(wish)"}
     scores = found["result"].scores  # both sides of the split have both classes
     assert scores.constant["topic"]["accuracy"] < 1
-    assert scores.warnings == ()
+    # The encoder of this test has learnt nothing before, so its score on seven rows is not clear.
+    assert scores.warnings == ("Not clearly better than the best constant answer: topic.",)
 
 
 @pytest.mark.parametrize("starts", [False, True], ids=["data", "encoder"])

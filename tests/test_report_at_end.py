@@ -28,6 +28,7 @@ def test_the_command_writes_a_report_and_no_other_files_of_it(folder: Path, tmp_
     code, said = train(folder, tmp_path / "run")
     assert code == 0
     run = tmp_path / "run"
+    assert said.splitlines()[-4].startswith("warning: Not clearly better than the best constant answer: ")
     assert said.splitlines()[-3:] == [
         f"done: the model is in {run}/best, its report is {run}/report.html",
         f"next: mtbert predict {run} --text 'some text'",
@@ -47,11 +48,17 @@ def test_no_report_is_written_if_it_is_not_wanted(folder: Path, tmp_path: Path):
     assert not (tmp_path / "run/report.html").exists()
 
 
-def test_from_python_a_report_is_written_where_it_is_asked_for(folder: Path, tmp_path: Path):
-    mtbert.train(folder / "toy.yaml", out=tmp_path / "quiet")
-    assert not (tmp_path / "quiet/report.html").exists()
-    mtbert.train(folder / "toy.yaml", out=tmp_path / "asked", report=True)
-    assert (tmp_path / "asked/report.html").exists()
+def test_from_python_a_report_is_written_unless_it_is_not_wanted(folder: Path, tmp_path: Path):
+    none = mtbert.train(folder / "toy.yaml", out=tmp_path / "none", report=False)
+    assert not none.report.exists()
+    assert "report:" not in none._repr_html_()
+    made = mtbert.train(folder / "toy.yaml", out=tmp_path / "made")
+    assert made.report == tmp_path / "made/report.html"
+    assert made.report.exists()
+    # What the report doubts is among the warnings of the scores too, in the same words.
+    (doubt,) = (line for line in made.scores.warnings if line not in none.scores.warnings)
+    assert doubt.startswith("Not clearly better than the best constant answer: ")
+    assert f"<li>{doubt}</li>" in made.report.read_text()
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ the command would print.
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from rich.console import Console
 
 from mtbert import files
 from mtbert.data.check import DataReport
-from mtbert.messages import call, caller_console, tell_end, warn
+from mtbert.messages import call, caller_console, recorded_html, recorder, tell_end, warn
 from mtbert.processes import connect
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import shipped_recipes
@@ -36,10 +36,20 @@ from mtbert.use.predictor import Predictor, load
 
 @dataclass(frozen=True, repr=False)
 class Trained:
-    """The result of :func:`train`: ``path`` is the run's folder; ``scores`` are the dev scores of its best model."""
+    """The result of :func:`train`: ``path`` is the run's folder; ``scores`` are the dev scores of its best model.
+
+    A notebook shows where the run and its report are, because :func:`train` has shown the scores.
+    """
 
     path: Path
     scores: Scores
+
+    @property
+    def report(self) -> Path:
+        """The path of the report, an HTML page. The file does not exist if :func:`train` got ``report=False``."""
+        from mtbert.studying.report import REPORT_FILE
+
+        return self.path / REPORT_FILE
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -50,7 +60,11 @@ class Trained:
         return f"{self.path}\n{self.scores}"
 
     def _repr_html_(self) -> str:
-        return self.scores._repr_html_()
+        console = recorder()
+        console.print(
+            f"run: {self.path}", *([f"report: {self.report}"] if self.report.exists() else []), sep="\n", soft_wrap=True
+        )
+        return recorded_html(console)
 
 
 def check(
@@ -98,7 +112,7 @@ def train(
     epochs: int | None = None,
     profile: bool = False,
     track: str | None = None,
-    report: bool = False,
+    report: bool = True,
     progress: bool | None = None,
 ) -> Trained:
     """Trains one model on the tasks of a recipe, and returns the run.
@@ -120,14 +134,15 @@ def train(
         epochs: The new total number of epochs, only with ``resume``. This can extend a run that has already ended.
         profile: Whether to print how the time of a step is spent. This prints nothing without progress.
         track: A tracker that also receives all logged numbers: ``tensorboard``, ``wandb``, ``mlflow`` or ``trackio``.
-        report: Whether to write ``report.html`` into the folder of the run at its end, as the command does. If that
-            fails, there is a warning, and the run still counts as ended.
+        report: Whether to write ``report.html`` into the folder of the run at its end. If that fails, there is a
+            warning, and the run still counts as ended.
         progress: Whether to show a progress bar and print what the command prints, warnings too. None: only in a
             notebook. Without progress, a warning about the data or the run is an :class:`MtbertWarning`.
 
     Returns:
-        The run. ``path`` is its folder, and ``predictor`` is its best model. ``scores["task"]["metric"]`` and
-        ``scores.overall`` are the scores of that model on dev. ``scores.warnings`` lists reasons to doubt the scores.
+        The run. ``path`` is its folder, ``report`` is the path of its report, and ``predictor`` is its best model.
+        ``scores["task"]["metric"]`` and ``scores.overall`` are the scores of that model on dev. ``scores.warnings``
+        lists reasons to doubt the scores, with those that the report has found.
 
     Raises:
         ValueError: If the recipe or the data cannot be used, or if ``out`` exists and ``overwrite`` is false.
@@ -255,16 +270,21 @@ def _ended(run: Trained, report: bool, console: Console) -> Trained:
     from mtbert.training.resume import stopped_early
     from mtbert.use.trained import ask_line
 
-    page = None
+    made = None
     if report:
         from mtbert.studying.commands import report_at_end
 
-        page = report_at_end(run.path, console)
+        made = report_at_end(run.path, console)
+    if made is not None:
+        doubts = made.conclusion.doubts
+        for line in doubts:
+            warn(console, line)
+        run = replace(run, scores=replace(run.scores, warnings=(*run.scores.warnings, *doubts)))
     recipe = run.scores.recipe
     longer = () if stopped_early(recipe, run.path / "last") else (2 * recipe.train.epochs,)
     tell_end(
         console,
-        f"the model is in {run.path / 'best'}" + (f", its report is {page}" if page is not None else ""),
+        f"the model is in {run.path / 'best'}" + (f", its report is {run.report}" if made is not None else ""),
         ask_line(run.path, recipe),
         *(call("train", resume=run.path, epochs=epochs) for epochs in longer),
     )

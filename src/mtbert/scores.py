@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -51,17 +50,20 @@ class Scores(Mapping[str, Mapping[str, float]]):
         return len(self.evaluations)
 
     def __repr__(self) -> str:
-        return self._recorded().export_text().rstrip()
-
-    def _repr_html_(self) -> str:
-        return recorded_html(self._recorded())
-
-    def _recorded(self) -> Console:
         console = recorder()
-        console.print(score_table(self.recipe, self.evaluations, self.title))
+        console.print(self._table())
         for line in self.warnings:
             warn(console, line)
-        return console
+        return console.export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        # Without the warnings: the call that made these scores has shown them in the notebook.
+        console = recorder()
+        console.print(self._table())
+        return recorded_html(console)
+
+    def _table(self) -> Table:
+        return score_table(self.recipe, self.evaluations, self.title)
 
 
 def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:

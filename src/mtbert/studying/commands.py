@@ -240,14 +240,16 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
         _write(found, path, console)
 
 
-def report_at_end(run: Path, console: Console) -> Path | None:
-    """Writes ``report.html`` into the folder of a run that has just ended, and returns its path.
+def report_at_end(run: Path, console: Console) -> report.Report | None:
+    """Writes ``report.html`` into the folder of a run that has just ended, and returns the report.
 
     If this fails, or Ctrl-C is pressed, a warning says so, and None is returned: the run has ended all the same.
     """
     try:
         with locks.alone(run, "train or report"), followed(console), progress_of("writing the report"):
-            return report.write_page(report.make_report(results.read_run(run)), run)
+            made = report.make_report(results.read_run(run))
+            report.write_page(made, run)
+            return made
     except (Exception, KeyboardInterrupt) as error:
         why = "stopped" if isinstance(error, KeyboardInterrupt) else reason(error)
         warn(

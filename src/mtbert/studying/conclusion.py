@@ -33,11 +33,13 @@ class Conclusion:
         headline: The result in one or two plain sentences.
         limits: Sentences that say how far the result can be trusted.
         steps: What the reader should do next, the most urgent first.
+        doubts: Those of the limits that are reasons to doubt that a single run has learnt anything.
     """
 
     headline: str
     limits: tuple[str, ...]
     steps: tuple[str, ...]
+    doubts: tuple[str, ...] = ()
 
 
 def conclude(results: Results, summary: Summary, errors: Errors) -> Conclusion:
@@ -286,15 +288,14 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
         limits.append(f"{score} has no interval, because it is the same for every choice of the dev examples.")
     else:
         limits.append(f"The 95% interval of {score} is {interval[0]:.3f} to {interval[1]:.3f}.")
-    if doubtful:
-        limits.append(f"Not clearly better than the best constant answer: {few(doubtful)}.")
-    elif len(tasks) > 1 and all(scores[name].interval for name in tasks):
+    doubts = [f"Not clearly better than the best constant answer: {few(doubtful)}."] if doubtful else []
+    limits += doubts
+    if not doubts and len(tasks) > 1 and all(scores[name].interval for name in tasks):
         limits.append("Every task is clearly better than its best constant answer.")
     first = next(iter(results.runs[row].values()))
     if first.step is not None:
         limits.append(f"The scores are those of best/, the model after step {first.step}, which predicts.")
-    if first.newest is not None:
-        limits.append(f"{first.newest}.")
+    limits += [] if first.newest is None else [f"{first.newest}."]
     stopped = [] if results.stopped is None else [f"Go on with the run: {results.stopped.again}"]
     steps = [*stopped, *_collapses(summary)]
     if doubtful and not steps:
@@ -303,7 +304,7 @@ def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclu
     steps += measure_on_new_texts(first)
     if len(results.runs[row]) == 1:
         steps.append("To compare settings, run a study with several seeds: a single run says little about a technique.")
-    return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps))
+    return Conclusion(_headline_of_one(results, summary, row, score), tuple(limits), tuple(steps), tuple(doubts))
 
 
 def _lower_end(score: ScoreEstimate) -> float:
