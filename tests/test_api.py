@@ -231,7 +231,7 @@ def test_a_study_and_a_tuning_return_where_they_are(folder: Path, monkeypatch: p
     assert seen[0][4] == PartShare(1, 3)
     assert seen[0][3].quiet
     monkeypatch.setattr(
-        "mtbert.studying.tuning.run_tuning", lambda tuning, trials, console: (tuning, trials, console.quiet)
+        "mtbert.api_studies.run_tuning", lambda tuning, trials, console: (tuning, trials, console.quiet)
     )
     tuning, trials, quiet = mtbert.tune(folder / "toy.yaml", 7, folder / "tuned", changes={"train.lr": 1e-5})
     assert (tuning.name, tuning.overrides, tuning.out) == (

@@ -8,6 +8,10 @@ The package imports its names on first use, so that ``import mtbert`` alone does
 """
 
 import importlib
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,7 +69,29 @@ def __getattr__(name: str) -> Any:
         return metadata.version("mtbert")
     if name not in __all__:
         raise AttributeError(f"module 'mtbert' has no attribute '{name}'")
-    return getattr(importlib.import_module(_MODULES.get(name, "mtbert.api")), name)
+    with _interrupts_held():
+        module = importlib.import_module(_MODULES.get(name, "mtbert.api"))
+    return getattr(module, name)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A context manager in which an interrupt (Ctrl-C) has to wait until the end.
+
+    A torch that was interrupted while it was imported cannot be imported again in the same process.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is None or threading.current_thread() is not threading.main_thread():  # only that one gets interrupts
+        yield
+        return
+    arrived: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, frame: arrived.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if arrived:
+            signal.raise_signal(signal.SIGINT)
 
 
 def __dir__() -> list[str]:

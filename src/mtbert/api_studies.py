@@ -1,7 +1,4 @@
-"""Python functions for studies and tuning. Each does the same as the command of the same name.
-
-Packages that only studies need, such as matplotlib, are imported when a study starts.
-"""
+"""Python functions for studies and tuning. Each does the same as the command of the same name."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +10,10 @@ from mtbert.messages import caller_console
 from mtbert.part_share import share_of
 from mtbert.recipe.files import shipped_recipes
 from mtbert.recipe.given import Changes, folder_name, overrides_of, path_of
+from mtbert.studying import commands, plan
+from mtbert.studying.report import REPORT_FILE
+from mtbert.studying.tunable import Tuning
+from mtbert.studying.tuning import run_tuning
 
 
 @dataclass(frozen=True, repr=False)
@@ -36,8 +37,6 @@ class Studied:
 
         The file exists if at least one run of the study has ended.
         """
-        from mtbert.studying.report import REPORT_FILE
-
         return self.path / REPORT_FILE
 
     def __repr__(self) -> str:
@@ -80,8 +79,6 @@ def study(
     >>> mtbert.study("my-study.yaml", workers=2).report  # doctest: +SKIP
     PosixPath('studies/my-study/report.html')
     """
-    from mtbert.studying import commands, plan
-
     if workers < 1:
         raise ValueError(f"study: workers must be at least 1, found {workers}.")
     name = study if isinstance(study, Mapping) else str(path_of("study", study))
@@ -121,9 +118,6 @@ def tune(
 
     >>> mtbert.train(mtbert.tune("mine.yaml", trials=30))  # doctest: +SKIP
     """
-    from mtbert.studying.tunable import Tuning
-    from mtbert.studying.tuning import run_tuning
-
     if trials < 1:
         raise ValueError(f"tune: trials must be at least 1, found {trials}.")
     path = files.check_out(
