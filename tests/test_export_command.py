@@ -127,6 +127,9 @@ def test_answers_to_the_rows_of_a_file_are_compared_instead(toy: Path, tmp_path:
     done = mtbert("export", toy / "run", "--to", "copy", "--task", "sts", "--out", tmp_path / "out", "--input", file)
     assert done.code == 0, done
     assert "sts: 2 answers compared" in done.out
+    file.write_text("one,two\na dog,the cat\n")
+    done = mtbert("export", toy / "run", "--to", "copy", "--task", "sts", "--out", tmp_path / "new", "--input", file)
+    assert done.mistake.endswith("Task sts reads it. Rename the column in the file.")
 
 
 @pytest.mark.parametrize(

@@ -41,11 +41,14 @@ RECIPE = {
 FOUR = ("topic", "mood", "same", "like")
 
 
-def fitted(found: str, named: Sequence[str] = (), *, leave: Sequence[str] = FOUR, fixed: str = "") -> Fitting:
+def fitted(
+    found: str, named: Sequence[str] = (), *, leave: Sequence[str] = FOUR, fixed: str = "", settable: bool = True
+) -> Fitting:
     """Returns how the tasks ``leave`` of ``RECIPE`` answer a file ``in.csv`` with the columns ``found``."""
     recipe: Recipe = validate_recipe({"tasks": {name: RECIPE[name] for name in leave}}, "r")
     predictor = SimpleNamespace(tasks=recipe.tasks, task=recipe.tasks.__getitem__)
-    return fitting(cast(Predictor, predictor), recipe, named, "in.csv", found.split(), fixed.split())
+    given = cast(Predictor, predictor), recipe, named, "in.csv", found.split(), fixed.split()
+    return fitting(*given, settable=settable)
 
 
 def read(fits: Fitting) -> dict[str, str]:
@@ -142,6 +145,17 @@ def test_a_column_that_the_user_has_set_is_not_exchanged_for_another():
     with pytest.raises(ValueError, match=r"there is no column 'review', found 'message'\. Task mood reads it\."):
         fitted("message", ["mood"], fixed="mood")
     assert read(fitted("message", fixed="mood")) == {"topic": "message"}
+
+
+def test_a_command_that_cannot_set_columns_does_not_advise_it():
+    assert lines(fitted("question other note", leave=["topic", "same"], settable=False)) == [
+        "warning: in.csv: left out: topic (no column 'message')."
+    ]
+    assert lines(fitted("message", ["mood"], settable=False)) == [
+        "in.csv: 'message' is the only text, so these tasks read it: mood (no column 'review')."
+    ]
+    with pytest.raises(ValueError, match=r"Task mood reads it\. Rename the column in the file\.$"):
+        fitted("a b", ["mood"], settable=False)
 
 
 def test_a_name_that_yaml_or_a_shell_would_misread_is_quoted_in_the_option():

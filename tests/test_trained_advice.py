@@ -63,6 +63,7 @@ def test_the_advice_to_a_caller_names_changes_and_a_similar_column():
 
 def test_columns_that_are_named_as_classes_and_conditions_are_no_settings_to_change():
     assert advice("columns.label", "red", "tags") == "Rename the column in the rows. (see)"
+    assert advice("columns.label", "late") == "Rename the column in the rows. (see)"  # a command without changes
     assert advice("where", "w", "kind") == "Set where. (see)"
 
 

@@ -106,7 +106,8 @@ def changes(settings: Iterable[str]) -> str:
 def advising_the_trained(recipe: Recipe, tasks: Collection[str]) -> Iterator[None]:
     """A context manager for reading labelled rows for ``tasks`` of a trained model.
 
-    An error about a missing column advises which setting to change, and one about a label says that classes stay.
+    An error about a missing column advises which setting to change, and one about a label says that classes stay. If
+    the user cannot change settings, ``tasks`` is empty.
     """
     try:
         yield
@@ -170,6 +171,8 @@ def fitting(
     name: str,
     found: Collection[str],
     fixed: Collection[str] = (),
+    *,
+    settable: bool = True,
 ) -> Fitting:
     """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
 
@@ -184,6 +187,7 @@ def fitting(
         name: The name of the input, for messages.
         found: The columns of the input.
         fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
+        settable: Whether the user can set columns, so that messages say how.
 
     Raises:
         ValueError: If a named task cannot answer, or no task is left.
@@ -207,10 +211,8 @@ def fitting(
             only = "is the only text" if len(columns) == 1 else "is the only pair of texts"
             told = few([f"{task} (no column {few(lacking[task], quoted=True)})" for task in moved])
             other = changes([_change(recipe, moved[0], ["COLUMN", "OTHER"][: len(columns)])])
-            line = (
-                f"{few(columns, quoted=True)} {only}, so these tasks read it: {told}. To name another column: {other}"
-            )
-            notes.append(Note(f"{name}: {line}"))
+            line = f"{few(columns, quoted=True)} {only}, so these tasks read it: {told}."
+            notes.append(Note(f"{name}: {line}" + (f" To name another column: {other}" if settable else "")))
     recipe = recipe.model_copy(
         update={"tasks": recipe.tasks | {task: _reading(recipe.tasks[task], own) for task, own in instead.items()}}
     )
@@ -219,6 +221,7 @@ def fitting(
     for task in named:
         if task in without:
             repair = f" To name another column: {changes([repairs[task]])}" if task in repairs else ""
+            repair = repair if settable else " Rename the column in the file."
             raise ValueError(
                 f"{clean(name)}: there is no column {shown(without[task][0])}, found {few(found, quoted=True)}. Task "
                 f"{task} reads it.{repair}"
@@ -227,6 +230,6 @@ def fitting(
         return Fitting(recipe, list(named), notes)
     reasons = {task: f"no column {few(columns, quoted=True)}" for task, columns in without.items()}
     reasons |= {task: "the recipe of this run does not have it" for task in predictor.tasks if task not in own}
-    repair = f"To name columns: {changes(list(dict.fromkeys(repairs.values()))[:3])}" if repairs else ""
+    repair = f"To name columns: {changes(list(dict.fromkeys(repairs.values()))[:3])}" if repairs and settable else ""
     tasks, more = answering(recipe, list(predictor.tasks), name, reasons, repair)
     return Fitting(recipe, tasks, [*notes, *as_warnings(more)])

@@ -28,16 +28,24 @@ COPIED = 2**20  # bytes of standard input that are copied at a time
 
 
 def labelled(
-    predictor: Predictor, recipe: Recipe, task: str, file: str, trained: Mapping[str, str], root: Path = Path()
+    predictor: Predictor,
+    recipe: Recipe,
+    task: str,
+    file: str,
+    trained: Mapping[str, str],
+    root: Path = Path(),
+    *,
+    settable: bool = True,
 ) -> tuple[Dataset, tuple[str, ...]]:
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file.
 
     ``root`` is the folder from which the path ``file`` starts. ``trained`` has the names of the task's train files, by
-    their SHA-256. If ``file`` is one of these files, the first warning says so.
+    their SHA-256. If ``file`` is one of these files, the first warning says so. ``settable`` says whether the user can
+    set columns, so that an error says how.
     """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)
-    with advising_the_trained(recipe, [task]):
+    with advising_the_trained(recipe, [task] if settable else []):
         table = sources.read(Source(path=file), columns, root, texts=chosen.texts, words=words)
         data = predictor.dataset(task, labels.labelled_examples(table, chosen))
     seen = [
@@ -85,11 +93,18 @@ def pool(predictor: Predictor, recipe: Recipe, task: str, file: str, fixed: Coll
 
 
 def unlabelled(
-    predictor: Predictor, recipe: Recipe, tasks: Sequence[str], file: str, fixed: Collection[str] = ()
+    predictor: Predictor,
+    recipe: Recipe,
+    tasks: Sequence[str],
+    file: str,
+    fixed: Collection[str] = (),
+    *,
+    settable: bool = True,
 ) -> tuple[list[Dataset], Whole, list[Note]]:
     """Reads a file without labels. Returns a triple: a data set for each task, all columns of the file, and notes.
 
-    Which tasks are used, and which columns they read, is described at :func:`fitting`. If the file contains none of the
+    Which tasks are used, and which columns they read, is described at :func:`fitting`, and so are ``fixed`` and
+    ``settable``. If the file contains none of the
     recipe's id columns, a column of row numbers is added, under the name of the first id column.
 
     If ``tasks`` holds exactly one name, an empty text is an error. Otherwise, a row with an empty text is left out for
@@ -102,7 +117,7 @@ def unlabelled(
         named = [known_task(predictor, recipe, task).name for task in tasks]
         asked = named or [task for task in predictor.tasks if task in recipe.tasks]
         given = whole.read_whole(name, folder / name, (*text_columns(recipe, asked), *id_columns(recipe, asked)))
-        fits = fitting(predictor, recipe, named, name, given.columns, fixed)
+        fits = fitting(predictor, recipe, named, name, given.columns, fixed, settable=settable)
         recipe, tasks, notes = fits.recipe, fits.tasks, fits.notes
         chosen = [known_task(predictor, recipe, task) for task in tasks]
         texts, ids = text_columns(recipe, tasks), id_columns(recipe, tasks)

@@ -219,10 +219,11 @@ def _rows(
         found = dev_sets(predictor, recipe, tasks)[0]
     elif "int8" in order.options:
         for name in tasks:
-            found[name], said = labelled(predictor, recipe, name, order.source, trained_files(path, name))
+            trained = trained_files(path, name)
+            found[name], said = labelled(predictor, recipe, name, order.source, trained, settable=False)
             notes += as_warnings(said)
     else:
-        data, _, notes = unlabelled(predictor, recipe, tasks, order.source)
+        data, _, notes = unlabelled(predictor, recipe, tasks, order.source, settable=False)
         found = {one.task.name: one for one in data}
     for name in tasks:
         if name not in found or not len(found[name]):
