@@ -52,6 +52,8 @@ def test_a_log_shows_how_far_its_run_is_and_its_last_lines(tmp_path: Path):
     assert (cell.share, cell.last_words) == (0.0, "it printed nothing")
     cell.log.write_text("starts\nepoch 1  step 5/40  ce 1.0\nepoch 2  step 30/40  ce 0.5\nValueError: no\n\n  \n")
     assert (cell.share, cell.last_words) == (0.75, "ValueError: no")
+    cell.log.write_text("epoch 2  step 40/40  ce 0.5\n")
+    assert cell.share == 0.99  # it has not ended before its model is saved
 
 
 class Process:
@@ -98,6 +100,34 @@ def test_the_time_left_is_estimated_from_the_work_done_since_the_start(tmp_path:
         shown.since -= 600
         shown.ended("half", None)
     assert "half: ended  (2 of 4, about 40 min left)" in said.getvalue()
+
+
+def test_the_last_run_to_go_on_is_timed_by_its_own_speed(tmp_path: Path):
+    made = {name: RunPlace(tmp_path / name) for name in ("quick", "last")}
+    shown = _Shown(Console(file=io.StringIO()), made, {"quick": 0.0, "last": 0.5})
+    shown.started("last")
+    shown.started_at["last"] -= 28
+    shown.since -= 40
+    shown.done |= {"quick": 1.0, "last": 0.75}
+    assert shown._line() == "about 30 s left"  # a quarter took 28 seconds, and a quarter is left
+    shown.done["last"] = 0.53  # too little to tell its speed: 1.03 runs took 40 seconds, and 0.47 are left
+    assert shown._line() == "about 20 s left"
+    shown.done["quick"] = 0.4
+    assert shown._line() == "about 2 min left"  # 0.43 runs took 40 seconds, and 1.07 are left
+    shown.done |= {"quick": 0.99, "last": 1.0}
+    shown.started("quick")
+    assert shown._line() == "about 10 s left"  # never 0
+
+
+def test_nothing_is_said_of_the_time_left_before_it_can_be_estimated(tmp_path: Path):
+    said = io.StringIO()
+    made = {name: RunPlace(tmp_path / name) for name in ("one", "two")}
+    shown = _Shown(Console(file=said), made, {"one": 0.0, "two": 0.99})
+    shown.started("one")
+    shown.running, shown.done["one"] = ["one"], 0.02
+    assert shown._line() == "one 2%"
+    shown.ended("two", "broke")
+    assert said.getvalue().splitlines()[-1] == "two: failed: broke  (1 of 2)"
 
 
 def test_recipes_of_a_study_may_be_dumped_and_read_again(folder: Path):

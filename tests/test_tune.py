@@ -77,7 +77,7 @@ def test_a_stopped_tuning_resumes_to_the_same_trials(folder: Path, monkeypatch: 
 
     monkeypatch.setattr(Run, "step", step)
     parts = Tuning(name, (), False, folder / "parts")
-    with pytest.raises(Stopped, match=r"^stopped in trial \d\. Go on with the same command\.$"):
+    with pytest.raises(Stopped, match=r"^stopped in trial \d\. Go on with the same call\.$"):
         run_tuning(parts, 3, SILENT)
     assert "running" in {t["state"] for t in trials(parts.out)} or len(trials(parts.out)) < 3
     run_tuning(parts, 2, SILENT)

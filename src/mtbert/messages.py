@@ -284,6 +284,11 @@ def option(name: str, value: object = None) -> str:
     return worded(shell, f"{called}={_literal([value] if name == 'set' else value)}")
 
 
+def same_again() -> str:
+    """Returns the advice of a message about work that was stopped, and that the same command or call continues."""
+    return worded("Go on with the same command.", "Go on with the same call.")
+
+
 _IN_PYTHON = {"set": "changes", "output": "out", "input": "pool"}  # options that have another name in Python
 
 

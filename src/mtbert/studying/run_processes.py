@@ -4,6 +4,7 @@ A command claims a run by locking the run's folder. The process that trains the 
 claimed until this process has ended too, even if the command is killed. Other commands pass over the run meanwhile.
 """
 
+import math
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtbert import locks
+from mtbert.messages import same_again
 from mtbert.progress_bar import LiveBar, bar_line
 from mtbert.studying.runs import RunPlace
 from mtbert.training.signals import Stopped, signals
@@ -24,6 +26,7 @@ from mtbert.training.signals import Stopped, signals
 GUESS = 2 * 1024**3  # bytes that a worker is assumed to need while none is running
 LOOK = 0.2  # seconds between looks at the workers
 LOOK_ELSEWHERE = 0.05  # seconds between looks at runs of other commands, for each of these runs
+LEAST = 0.05  # of a run; with less work done, the time left is not estimated, because the first steps are slow
 
 
 def run_all(places: Mapping[str, RunPlace], workers: int, console: Console, *, wait: bool = True) -> dict[str, str]:
@@ -112,9 +115,7 @@ class _Crew:
                     raise Stopped
         except Stopped:
             left = len(self.waiting) + len(self.running) + len(self.elsewhere)
-            raise Stopped(
-                f"stopped with {left} of {len(self.places)} runs to go. Go on with the same command."
-            ) from None
+            raise Stopped(f"stopped with {left} of {len(self.places)} runs to go. {same_again()}") from None
         finally:
             for worker in self.running.values():
                 worker.process.terminate()
@@ -191,6 +192,7 @@ class _Shown:
         self.console, self.places, self.begun = console, places, begun
         self.done = dict.fromkeys(places.keys() - begun.keys(), 1.0) | begun
         self.since = self.looked = time.monotonic()
+        self.started_at: dict[str, float] = {}  # the times at which runs were started here
         self.running: list[str] = []
         self.bar = LiveBar(console, self._frame, self._line)
 
@@ -202,13 +204,15 @@ class _Shown:
         self.bar.stop()
 
     def started(self, name: str) -> None:
+        self.started_at[name] = time.monotonic()
         self.console.print(f"{name}: {'goes on' if self.places[name].share else 'starts'}")
 
     def ended(self, name: str, why: str | None) -> None:
         self.done[name] = 1.0
         said = "ended" if why is None else f"failed: {why}"
         count = sum(share == 1 for share in self.done.values())
-        self.console.print(f"{name}: {said}  ({count} of {len(self.places)}, {self._left()})", soft_wrap=True)
+        known = ", ".join(filter(None, [f"{count} of {len(self.places)}", self._left()]))
+        self.console.print(f"{name}: {said}  ({known})", soft_wrap=True)
 
     def moved(self, running: Iterable[str]) -> None:
         """Shows the progress of the runs that are named in ``running``.
@@ -223,17 +227,31 @@ class _Shown:
         self.bar.moved()
 
     def _line(self) -> str:
-        return f"{'  '.join(f'{name} {self.done[name]:.0%}' for name in self.running)}  {self._left()}"
+        return "  ".join(filter(None, [*(f"{name} {self.done[name]:.0%}" for name in self.running), self._left()]))
 
     def _frame(self) -> Table:
         return bar_line("study", sum(self.done.values()), len(self.places), [self._line()], self.console.width)
 
     def _left(self) -> str:
-        """Returns a text with the estimated time left. The estimate assumes that all runs take equally long."""
-        now = sum(self.done[name] - share for name, share in self.begun.items())
+        """Returns a text with the estimated time left; an empty text if too little work is done to estimate it."""
         if all(share == 1 for share in self.done.values()):
             return "all ended"
-        if now <= 0:
-            return "time left unknown"
-        left = (time.monotonic() - self.since) / now * (len(self.done) - sum(self.done.values()))
-        return f"about {left / 3600:.1f} h left" if left > 5400 else f"about {left / 60:.0f} min left"
+        left = self._seconds_left()
+        if left is None:
+            return ""
+        if left > 5400:
+            return f"about {left / 3600:.1f} h left"
+        return f"about {left / 60:.0f} min left" if left > 90 else f"about {10 * math.ceil(left / 10)} s left"
+
+    def _seconds_left(self) -> float | None:
+        """Returns the estimated time left. None if it is not known.
+
+        If all runs that are left train here, their own speeds count. Otherwise all runs are taken to be equally long.
+        """
+        now, left = time.monotonic(), {name: 1 - share for name, share in self.done.items() if share < 1}
+        if left.keys() <= self.started_at.keys():
+            made = {name: 1 - self.begun[name] - left[name] for name in left}
+            if min(made.values()) >= LEAST:
+                return max((now - self.started_at[name]) / made[name] * left[name] for name in left)
+        made_of_all = sum(self.done[name] - share for name, share in self.begun.items())
+        return (now - self.since) / made_of_all * sum(left.values()) if made_of_all >= LEAST else None

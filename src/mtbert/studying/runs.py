@@ -93,9 +93,12 @@ class RunPlace:
 
     @property
     def share(self) -> float:
-        """Returns the completed share of the run, 0 to 1, according to the last step in its log."""
+        """Returns the completed share of the run, according to the last step in its log: 0 to 0.99.
+
+        A run that has made its last step has not ended yet: it saves its model first.
+        """
         said = STEPS.findall(self.log.read_bytes()[-4000:]) if self.log.exists() else []
-        return int(said[-1][0]) / int(said[-1][1]) if said else 0.0
+        return min(0.99, int(said[-1][0]) / int(said[-1][1])) if said else 0.0
 
     def tidy(self) -> None:
         """Removes the folder ``last/`` of a run that has ended, because only training needs it; ``best/`` stays."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from mtbert import environment, files
-from mtbert.messages import plain_console
+from mtbert.messages import plain_console, same_again
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range, RangeOrChoices
@@ -80,7 +80,7 @@ def run_trial(
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             shown.ended(trial.number, f"pruned: {pruned}")
         except Stopped:
-            raise Stopped(f"stopped in trial {trial.number}. Go on with the same command.") from None
+            raise Stopped(f"stopped in trial {trial.number}. {same_again()}") from None
         except (ValueError, FloatingPointError, OSError) as error:
             if isinstance(error, OSError) and error.errno in files.FULL:
                 raise OSError(error.errno, error.strerror, error.filename or str(folder)) from None

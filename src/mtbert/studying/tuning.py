@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.messages import call, see, tell_end
+from mtbert.messages import call, same_again, see, tell_end
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range
@@ -177,7 +177,7 @@ def _claim_next(
         with signals() as stopping:
             time.sleep(SECONDS_BETWEEN_LOOKS)
             if stopping():
-                raise Stopped("stopped while other commands train their trials. Go on with the same command.")
+                raise Stopped(f"stopped while other commands train their trials. {same_again()}")
 
 
 def _running(study: "optuna.Study") -> "dict[int, optuna.trial.FrozenTrial]":
