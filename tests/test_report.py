@@ -73,7 +73,7 @@ def test_the_only_task_of_the_reference_is_the_main_score(results: Results):
 def test_a_comparison_says_how_many_seeds_it_has(results: Results):
     runs = {row: {0: by_seed[0]} for row, by_seed in results.runs.items()}
     one = replace(results, runs=runs | {"same": results.runs["same"]})
-    assert [row[2] for row in tables.difference_table(one, summarise(one), "control").rows] == ["1", "1", ""]
+    assert [row[2] for row in tables.difference_table(one, summarise(one), "control").rows] == ["1", "1"]
 
 
 def test_a_collapsed_control_is_marked_where_a_row_is_compared_with_it(results: Results):
@@ -85,7 +85,7 @@ def test_a_collapsed_control_is_marked_where_a_row_is_compared_with_it(results: 
     summary = summarise(replace(results, runs=results.runs | {"plain": plain}))
     assert report._findings(summary)[0]["other"] == "plain (collapsed: sst)"
     compared = tables.difference_table(results, summary, "control")
-    assert [row[1] for row in compared.rows] == ["plain (collapsed: sst)"] * 2 + [""]
+    assert [row[1] for row in compared.rows] == ["plain (collapsed: sst)"] * 2
 
 
 def test_rows_that_are_the_same_do_not_make_a_study_look_sharper(results: Results):

@@ -89,6 +89,12 @@ def test_a_difference_is_shown_with_the_corrected_p_and_a_star_below_005(results
         "-0.1000 [-0.1196, -0.0804] p 0.060",
         "+0.2000 [+0.1804, +0.2196] p 0.020*",
     )
+    # What could have been found is no row: 2.8016 standard errors of 0.01, as in textbooks.
+    assert len(table.rows) == 1
+    assert table.notes[-1] == (
+        "The smallest true difference that this study could be expected to find: sst 0.0280, quora 0.0280, overall "
+        "0.0280. Four of five such studies would find it in the median row. A smaller one may be missed."
+    )
 
 
 @pytest.mark.parametrize(("p", "told"), [(0.0009, "< 0.001"), (0.001, "0.001"), (0.0496, "0.050"), (1.0, "1.000")])

@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+from collections.abc import Mapping
 
 from mtbert.messages import few
 from mtbert.studying.charts import interval_text
@@ -12,7 +13,6 @@ from mtbert.studying.statistics import Estimate
 from mtbert.studying.summary import Against, Comparison, Summary
 from mtbert.studying.text_table import EMPTY, NumberCell, TextTable, counted, if_seeds
 
-SMALLEST = "smallest findable"
 MOST_OF_LABELS = 100  # characters of the list of a task's labels
 
 
@@ -118,7 +118,7 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
     """Returns a table of score differences between each recipe of the study and another recipe.
 
     ``against`` says which other recipe: the control that each recipe has, or the study's reference recipe. The last
-    line of the table shows the smallest difference that the study could be expected to find.
+    note below the table says the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]
     rows = []
@@ -126,8 +126,7 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
         one = next(iter(by_score.values()))
         cells = (_difference(by_score.get(column)) for column in columns)
         rows.append((name, one.other + summary.collapse_mark(one.other), str(one.difference.seeds), *cells))
-    least = [summary.detectable(against, column) for column in columns]
-    rows.append((SMALLEST, "", "", *(_least(x) for x in least)))
+    least = {column: x for column in columns if (x := summary.detectable(against, column)) is not None}
     return TextTable(
         f"against-{against}",
         "Each row compared with its control"
@@ -141,16 +140,18 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
             "examples alone. p is corrected for the number of rows by Holm's method and the interval is not, so an "
             "interval can exclude 0 although p is above 0.05. With one seed, the p of an accuracy is McNemar's, and it "
             "compares two runs, not two techniques.",
-            f"{SMALLEST}: the smallest true difference that this study could be expected to find. Four of five such "
-            "studies would find it in the median row. A smaller one may be missed.",
+            *([_findable(least)] if least else []),
         ),
     )
 
 
-def _least(difference: float | None) -> str:
-    if difference is not None and math.isinf(difference):
-        return NumberCell("none", {"": "inf"})
-    return EMPTY if difference is None else f"{difference:.4f}"
+def _findable(least: Mapping[str, float]) -> str:
+    """Returns a sentence with the smallest true difference in each score that the study could be expected to find."""
+    found = few([f"{score} {'none' if math.isinf(x) else f'{x:.4f}'}" for score, x in least.items()], len(least))
+    return (
+        f"The smallest true difference that this study could be expected to find: {found}. Four of five such studies "
+        "would find it in the median row. A smaller one may be missed."
+    )
 
 
 def _printed(results: Results, summary: Summary) -> list[TextTable]:
