@@ -158,7 +158,7 @@ def wait_for_steps(file: Path, process: Child) -> None:
     ("how", "said"),
     [
         (signal.SIGKILL, "killed"),
-        (signal.SIGTERM, "Stopped: stopped with 1 of 4 runs to go. Go on with the same command."),
+        (signal.SIGTERM, "Stopped: stopped with 1 of 4 runs to go. Go on with the same call."),
     ],
 )
 def test_a_study_killed_and_started_again_gives_the_same_tables_bitwise(

@@ -285,7 +285,12 @@ def option(name: str, value: object = None) -> str:
 
 
 def same_again() -> str:
-    """Returns the advice of a message about work that was stopped, and that the same command or call continues."""
+    """Returns the advice of a message about work that was stopped, and that the same command or call continues.
+
+    >>> with worded_for_shell():
+    ...     same_again()
+    'Go on with the same command.'
+    """
     return worded("Go on with the same command.", "Go on with the same call.")
 
 
