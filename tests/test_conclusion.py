@@ -15,6 +15,7 @@ from mtbert.studying.errors import Errors
 from mtbert.studying.results import Results
 from mtbert.studying.statistics import Estimate, estimate
 from mtbert.studying.summary import Comparison, Summary, summarise
+from mtbert.training import history
 
 recipe = toy_report.recipe
 results = toy_report.results
@@ -208,13 +209,15 @@ def test_a_score_without_an_interval_is_not_called_clearly_better():
     assert not any(line.startswith("Every task is clearly better") for line in found.limits)
 
 
-def test_a_run_whose_last_evaluation_is_its_best_should_train_longer():
+def test_a_run_whose_last_score_is_its_highest_should_train_longer(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(history, "selected", lambda line, recipe: line["evaluation"])
     run = replace(toy_results.result("base", 0, RIGHT), folder=Path("runs/mine"))
-    scored = [{"step": step, "evaluation": {}} for step in (10, 20)]
-    assert _still_rising(replace(run, step=20, steps=scored)) == [
+
+    def advice(*scores: float) -> list[str]:
+        return _still_rising(replace(run, steps=[{"step": 0}, *({"step": 1, "evaluation": s} for s in scores)]))
+
+    assert advice(0.5, 0.7) == [
         "Train longer: the last evaluation was the best one. mtbert train --resume runs/mine --epochs "
         f"{2 * run.recipe.train.epochs} goes on."
     ]
-    assert _still_rising(replace(run, step=10, steps=scored)) == []
-    assert _still_rising(replace(run, step=20, steps=scored[1:])) == []
-    assert _still_rising(replace(run, step=20, steps=[*scored, {"step": 30, "evaluation": {}}])) == []
+    assert advice(0.7, 0.5) == advice(0.7) == advice(0.9, 1.0, 1.0) == []

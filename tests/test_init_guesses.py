@@ -54,6 +54,8 @@ def test_whole_numbers_from_0_in_a_column_named_label_are_codes_of_classes():
         (["True", "False"], ["False", "True"]),
         ([1, 0], ["0", "1"]),
         (["ham", "spam"], ["ham", "spam"]),
+        (["match", "No match"], ["No match", "match"]),
+        (["fair", "unfair"], ["unfair", "fair"]),
     ],
 )
 def test_the_yes_of_two_values_is_the_second_label(cells: list[object], labels: list[str]):

@@ -94,6 +94,8 @@ def test_a_column_beside_a_pair_is_no_text_of_its_own_and_the_message_says_how_t
         "warning: in.csv: left out: topic (no column 'message'). To name columns: "
         "--set tasks.topic.columns.text=question"
     ]
+    fits = fitted("number message", leave=["topic", "same"])  # no pair of a number and a text that another task reads
+    assert lines(fits) == ["warning: in.csv: left out: same (no column 'question', 'other')."]
 
 
 def test_where_two_tasks_read_two_texts_a_third_answers_only_about_a_column_that_is_named():

@@ -141,7 +141,9 @@ YES = ("1", "yes", "y", "true", "t", "positive", "pos", "ja", "oui", "si", "sí"
 def _suits(column: SeenColumn) -> Suits | None:
     if len(column.classes) != 2:
         return None
-    no, yes = sorted(column.classes, key=lambda name: name.lower() in YES)
+    one, other = (name.lower() for name in column.classes)
+    denied = {one if one.endswith(other) else other if other.endswith(one) else None}  # such as no match beside match
+    no, yes = sorted(column.classes, key=lambda name: (name.lower() not in denied, name.lower() in YES))
     return Suits(0.9, column.told(), "for yes or no", {"labels": [no, yes]}, {"labels": "the second is the yes"})
 
 

@@ -21,6 +21,7 @@ from mtbert.studying.errors import Errors
 from mtbert.studying.results import EndedRun, Results
 from mtbert.studying.statistics import Estimate, ScoreEstimate
 from mtbert.studying.summary import Against, Comparison, Summary, Verdict
+from mtbert.training import history
 
 _Judged = Mapping[str, tuple[str, Comparison]]  # by row: the deciding score, and the difference in it
 
@@ -332,9 +333,9 @@ def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -
 
 
 def _still_rising(run: EndedRun) -> list[str]:
-    """Returns advice to train longer if the last evaluation of the run is its best one, and there was more than one."""
-    scored = [line["step"] for line in run.steps if "evaluation" in line]
-    if len(scored) < 2 or run.step != scored[-1]:
+    """Returns advice to train longer if the last evaluation of the run has a higher score than all earlier ones."""
+    scores = [history.selected(line, run.recipe) for line in run.steps if "evaluation" in line]
+    if len(scores) < 2 or scores[-1] <= max(scores[:-1]):
         return []
     epochs = run.recipe.train.epochs
     return [

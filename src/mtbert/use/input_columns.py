@@ -217,7 +217,12 @@ def fitting(
         update={"tasks": recipe.tasks | {task: _reading(recipe.tasks[task], own) for task, own in instead.items()}}
     )
     without = {task: columns for task, columns in lacking.items() if columns and task not in instead}
-    repairs = {task: _change(recipe, task, _likely(own[task], free)) for task in without if len(free) >= len(own[task])}
+    read_by_others = {column for task in own if not lacking[task] for column in own[task]}
+    repairs = {}
+    for task in without:  # one text may be that of another task too, but hardly one of a pair
+        likely = free if len(own[task]) == 1 else [column for column in free if column not in read_by_others]
+        if len(likely) >= len(own[task]):
+            repairs[task] = _change(recipe, task, _likely(own[task], likely))
     for task in named:
         if task in without:
             repair = f" To name another column: {changes([repairs[task]])}" if task in repairs else ""
