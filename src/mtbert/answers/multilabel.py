@@ -141,7 +141,7 @@ class SetLabels(LabelKind[Labels]):
         return kind and bool(np.isin(decision, (0, 1)).all())
 
     def collapsed(self, decision: Array) -> bool:
-        """Returns whether the decision is the same set of labels for at least 99% of the examples."""
+        """Returns whether one set of labels is the answer to at least 99% of the examples."""
         return bool(np.unique(decision, axis=0, return_counts=True)[1].max() >= COLLAPSED_SHARE * len(decision))
 
     def summary(self, task: TaskFacts) -> str:

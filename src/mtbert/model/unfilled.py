@@ -1,4 +1,4 @@
-"""Encoders whose weights have no values yet. This saves the time of random values that would be replaced anyway."""
+"""Encoders whose weights have no values yet. Drawing initial values that will be replaced anyway would take time."""
 
 from collections.abc import Callable
 from typing import Any

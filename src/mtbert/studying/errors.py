@@ -119,9 +119,10 @@ class Errors:
         return found
 
     def _bins(self, task: str) -> list[npt.NDArray[np.bool_]]:
-        """Returns a mask ``[B]`` for each bin of word overlap: the dev examples whose two texts overlap to this degree.
+        """Returns a mask over the dev examples, ``[B]``, for each bin of word overlap.
 
-        :data:`OVERLAP_BINS` holds the edges of the bins.
+        The mask is true where the overlap of the two texts of an example is in the bin. :data:`OVERLAP_BINS` holds the
+        edges of the bins.
         """
         bins = len(OVERLAP_BINS) - 1
         bin_B = np.clip(np.searchsorted(OVERLAP_BINS, self.overlap[task], side="right") - 1, 0, bins - 1)

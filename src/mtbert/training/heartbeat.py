@@ -28,10 +28,10 @@ GIVEN_UP = LONGEST_WAIT.total_seconds()  # seconds until the others give up a pr
 def heartbeats(processes: Processes) -> Iterator[Processes]:
     """Yields ``processes``, and ends this process with code 1 if another process of the run no longer answers.
 
-    Inside the context, every process regularly signals that it is alive. A process outside the context counts as alive,
-    unless an error ended the context. If several processes end, only one of them prints the reason, which is the
-    message set by :meth:`Processes.telling`. An error that ends the context makes this process ignore SIGTERM, so that
-    it can still say why. If the run has a single process, nothing is done.
+    Inside the ``with`` block, every process regularly signals that it is alive. A process that is not yet in the block,
+    or has left it normally, counts as alive; a process that has left it by an error does not. After such an error, this
+    process ignores SIGTERM, so that it can still report the error. If several processes end, only one of them prints
+    the reason, which is the message set by :meth:`Processes.telling`. If the run has a single process, nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes
