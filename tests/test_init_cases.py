@@ -74,7 +74,7 @@ def test_a_dev_file_without_a_column_of_train_is_left_out_and_the_recipe_says_so
 def test_an_answer_that_is_no_number_of_a_choice_is_asked_again(wrong: str, capsys: pytest.CaptureFixture[str]):
     lines = iter([wrong, "3"])
     assert Questions(plain_console(), lambda: next(lines)).one("Which?", ["a", "b", "c"]) == 2
-    assert capsys.readouterr().out.count("Type a number from 1 to 3.") == 1
+    assert capsys.readouterr().out.count("Type a number from 1 to 3, or a name.") == 1
 
 
 @pytest.mark.parametrize("wrong", ["0", "1 4", "-1 2", "1 x"])

@@ -171,6 +171,6 @@ def test_an_empty_text_moves_no_answer_to_another_row(folder: Path, recipe: Reci
     answers = model.answers_together(data)
     assert [row["tags"] and row["tags"]["words"] for row in answers] == [None, ["Ed", "'", "s"], ["no", "dog"]]
     assert [row["pair"] is None for row in answers] == [True, True, False]
-    assert warnings[0].endswith(
+    assert warnings[0].text.endswith(
         "no answer in 1 row of task tags, 2 rows of task pair, because a text is empty (first: line 1)."
     )

@@ -71,8 +71,8 @@ def test_the_memory_is_the_peak_of_this_program_not_of_the_one_that_started_it(
 def test_the_memory_grows_with_what_is_used():
     def used() -> None:
         before = peak_memory(CPU)
-        torch.ones(2**24)
+        torch.ones(2**26)  # 256 MiB, far more than memory that the process may have free before
         grown = peak_memory(CPU) - before
-        assert 2**26 <= grown < 2**27, grown
+        assert 2**27 <= grown < 2**29, grown
 
     assert Child(used).said() == "done"  # a new process, whose peak is what it has now

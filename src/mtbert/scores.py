@@ -121,13 +121,14 @@ def score_table(
         table.caption, table.caption_justify = Text("\n").join(below), "left"
     for name, score in scores.items():
         chosen = recipe.tasks[name].metric
+        without_constant = {metric.name for metric in recipe.tasks[name].metrics if not metric.beside_constant}
         for metric, value in score.metrics.items():
             first = metric == chosen
             table.add_row(
                 name if first else "",
                 metric,
                 f"{value:.4f}",
-                f"{score.baseline[metric]:.4f}" if recipe.tasks[name].metric_named(metric).beside_constant else "",
+                "" if metric in without_constant else f"{score.baseline[metric]:.4f}",
                 *(f"{found[name].metrics[metric]:.4f}" for found in beside),
                 str(score.examples) if first else "",
                 style=None if first else "dim",
