@@ -236,7 +236,7 @@ _in_shell = False  # whether messages are read by somebody who types commands
 
 @contextmanager
 def worded_for_shell() -> Iterator[None]:
-    """A context manager in which :func:`worded`, :func:`call` and :func:`option` give what one types into a shell."""
+    """A context manager in which :func:`worded`, :func:`call` and :func:`option` return forms for a command line."""
     global _in_shell
     before, _in_shell = _in_shell, True
     try:

@@ -39,7 +39,7 @@ class TableFacts:
     Attributes:
         name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The text columns of the train rows, without columns whose texts may be both in train and in dev (see
+        train: The text columns of the train rows, except columns whose texts are allowed to be in train and in dev (see
             :func:`~mtbert.data.split.linking`). A column that several tasks read is here only once.
         dev: The same columns of the dev rows.
         warnings: The warnings from reading.

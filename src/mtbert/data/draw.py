@@ -1,4 +1,4 @@
-"""Drawing some rows of a table at random: those that become dev, and those that are held out of train."""
+"""Draws rows of a table at random, either to become dev, or to be held out of train to fit numbers on them."""
 
 from collections.abc import Sequence
 

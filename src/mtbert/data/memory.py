@@ -171,11 +171,11 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict from column name to a pair: the column's key in a recipe, such as ``text``, and a task's settings.
+    """Returns a dict from the name of a column to a pair: its key in a recipe, and the column settings of a task.
 
-    The settings are the column settings of a task that reads the column. If several tasks read a column of texts, a
-    task that labels each word is preferred. If several tasks read a column of labels, a task whose cells hold no lists
-    of labels is preferred.
+    Such a key is ``text``, for example. The settings belong to a task that reads the column. If several tasks read a
+    column of texts, a task that labels each word is preferred. If several tasks read a column of labels, a task whose
+    cells hold no lists of labels is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

@@ -222,7 +222,7 @@ class SourceTable:
     def left_out(self, reading: int) -> tuple[str, ...]:
         """Returns a warning for each file with rows that a task leaves out because one of their texts is empty.
 
-        The warning gives the number of such rows: those that have a label for the task and that another task reads.
+        The warning counts only rows that also have a label for the task, and that another task reads.
         ``reading`` is the index of the task in :attr:`readings`.
         """
         labelled, own = self._labelled[reading], self.reads[reading]

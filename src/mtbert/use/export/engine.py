@@ -78,9 +78,9 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns a dict from task name to a tuple, as :meth:`__call__` does.
+        """Returns a dict from task name to the raw predictions and, if ``vectors`` is true, the vectors for the head.
 
-        ``span`` holds rows that several
+        Each value is a tuple of tensors, as :meth:`__call__` returns it. ``span`` holds rows that several
         tasks share, and says which of these rows are examples of which task.
         """
         session = self._sessions[span.parts[0][0].task.name]

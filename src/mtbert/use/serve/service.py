@@ -45,7 +45,7 @@ class Service:
 
     @property
     def longest_text(self) -> int:
-        """The number of characters that a text may have. By default, it is more than a model reads of any text."""
+        """The largest number of characters of a text. By default, the model would cut any longer text anyway."""
         return self.limits.characters or max(20_000, 8 * self.predictor.model.max_length)
 
     @property
