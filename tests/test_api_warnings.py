@@ -64,6 +64,8 @@ def test_rows_to_score_are_given_as_for_training(run, folder: Path):
     (seen,) = found.warnings
     assert seen.startswith("task mood: 3 of 3 examples have a text that it was trained on, so the scores look better ")
     assert found.title == f"given rows: {run[0].predictor.name}"
+    with pytest.raises(TypeError, match=r"^data: must be a dict of rows by task or table, found DataFrame\. Give "):
+        mtbert.evaluate(path, data=rows)
     rows.loc["z", "label"] = None
     with pytest.warns(
         mtbert.MtbertWarning, match=r"^data of task mood: dropped 1 row .* \(first: row 3, index 'z'\)\.$"

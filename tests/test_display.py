@@ -194,7 +194,7 @@ def test_the_first_step_shows_no_time_left(logged: tuple[Display, io.StringIO], 
     ("best", "tied", "said"),
     [
         (True, False, "  best so far"),
-        (True, True, "  equal to the best so far, and kept in its place"),
+        (True, True, "  equal to the best so far; the newer model is kept"),
         (False, True, "  equal to the best so far"),
         (False, False, ""),
     ],

@@ -24,7 +24,7 @@ from mtbert.training.snapshot import restore, snapshot
 folder = toy_run.shared_folder
 
 SILENT = Console(quiet=True)
-BEST, EQUAL, KEPT = "best so far", "equal to the best so far", "equal to the best so far, and kept in its place"
+BEST, EQUAL, KEPT = "best so far", "equal to the best so far", "equal to the best so far; the newer model is kept"
 
 
 class Watched:

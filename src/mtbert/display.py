@@ -17,7 +17,7 @@ SMOOTHING = 0.05  # weight of a new value in the moving average of a loss
 SHORTEST_NAME = 3  # a task's name is cut to this many characters before losses are omitted
 STANDINGS = {  # said of an evaluation, by whether it is the best so far, and whether its score was reached before
     (True, False): ["best so far"],
-    (True, True): ["equal to the best so far, and kept in its place"],
+    (True, True): ["equal to the best so far; the newer model is kept"],
     (False, True): ["equal to the best so far"],
     (False, False): [],
 }

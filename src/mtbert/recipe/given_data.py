@@ -13,6 +13,15 @@ from mtbert.recipe.settings import Recipe
 RecipeLike = str | Path | Mapping[str, Any] | Recipe
 
 
+def check_by_name(data: object) -> None:
+    """Raises a TypeError if ``data`` is not a dict, such as a single data frame."""
+    if not isinstance(data, Mapping):
+        raise TypeError(
+            f"data: must be a dict of rows by task or table, found {type(data).__name__}. "
+            "Give {NAME: rows}, with names of the recipe."
+        )
+
+
 def with_rows(
     recipe: RecipeLike, overrides: Sequence[str], data: Mapping[str, Any], out: Path
 ) -> tuple[Recipe, MemoryRows]:
@@ -20,12 +29,7 @@ def with_rows(
 
     The files are written later, not by this function.
     """
-    if not isinstance(data, Mapping):
-        found = type(data).__name__
-        raise TypeError(
-            f"data: must be a dict of rows by task or table, found {found}. "
-            "Give {NAME: rows}, with names of the recipe."
-        )
+    check_by_name(data)
     splits = {name: by_split(name, given) for name, given in data.items()}
     files_of = {name: {split: file_of(name, split) for split in given} for name, given in splits.items()}
     settings = given_recipe(recipe, overrides, files_of)

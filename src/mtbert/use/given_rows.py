@@ -8,6 +8,7 @@ from typing import Any
 from mtbert.batch import Dataset
 from mtbert.data.memory import MemoryRows, arrow_table, column_names, file_of, index_of, name_of
 from mtbert.messages import few, near, shown
+from mtbert.recipe.given_data import check_by_name
 from mtbert.recipe.settings import Recipe
 from mtbert.use.input_columns import advising_the_trained, labelled_for
 from mtbert.use.inputs import labelled
@@ -28,6 +29,7 @@ def rows_to_score(
     Raises:
         ValueError, TypeError: If the rows cannot be read, or no task reads them.
     """
+    check_by_name(data)
     readers = {name: [each] for name, each in recipe.tasks.items()} | recipe.tasks_by_table()
     found: dict[str, Dataset] = {}
     warnings: list[str] = []
