@@ -1,5 +1,6 @@
 """From Python: warnings, the check of data, rows to score, and advice that names calls instead of commands."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from commands import Mtbert
 from toy_rows import data, recipe
 
 import mtbert
+from mtbert import check
 from mtbert.messages import caller_console, worded_for_shell
 from mtbert.recipe.settings import validate_recipe
 from mtbert.splits import check_files
@@ -134,15 +136,23 @@ def test_two_tasks_with_the_same_frame_are_pointed_to_tables(folder: Path, tmp_p
 def test_the_check_returns_the_tables_and_warnings_that_the_command_prints(
     folder: Path, mtbert: Mtbert, capfd: pytest.CaptureFixture[str]
 ):
-    from mtbert import check
-
     capfd.readouterr()
     found = check(folder / "toy.yaml")
     assert capfd.readouterr() == ("", "")
     printed = mtbert("data", "check", folder / "toy.yaml").out
     assert repr(found).split() == printed.split()
     assert len(found.warnings) == printed.count("warning: ") > 0
-    assert found._repr_html_().count("warning: ") == len(found.warnings)
+    assert re.sub("<[^>]*>", "", found._repr_html_()).strip() == f"data check: {len(found.warnings)} warnings"
+
+
+def test_a_check_with_progress_prints_its_report_even_if_the_result_is_kept(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+):
+    kept = check(folder / "toy.yaml", progress=True)
+    said = capsys.readouterr().out
+    assert kept.warnings
+    assert all(" ".join(line.split()) in " ".join(said.split()) for line in kept.warnings)
+    assert "each is seen in training" in said
 
 
 def test_the_check_of_rows_names_them_and_leaves_no_folder(folder: Path, tmp_path: Path, monkeypatch):

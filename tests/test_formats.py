@@ -281,7 +281,7 @@ def test_names_and_values_of_a_file_are_shown_escaped_and_cut(tmp_path: Path):
     said = refusal(tmp_path, "a.jsonl", json.dumps({EVIL: 1, "label": 1}))
     assert said == (
         "a.jsonl: there is no column 'text', found 'te\\x1b[2Jxt\\x07\\nmtbert: all is well', 'label'. "
-        "Set tasks.TASK.columns.text. (mtbert docs own-data)"
+        "Set tasks.TASK.columns.text, or tables.TABLE.columns.text. (mtbert docs own-data)"
     )
     said = refusal(tmp_path, "a.csv", "text\x07,label\na,1\n")
     assert "found 'text\\x07', 'label'. Did you mean 'text\\x07'?" in said

@@ -146,7 +146,8 @@ def test_values_of_an_arrow_table_are_named_too():
 
 def test_a_column_that_the_recipe_uses_already_is_not_suggested():
     columns = Columns(text="comment", label="score")
-    said = f"^{NAME}: there is no column 'comment', found 'body', 'score'. Set tasks.TASK.columns.text.$"
+    keys = "tasks.TASK.columns.text, or tables.TABLE.columns.text"
+    said = f"^{NAME}: there is no column 'comment', found 'body', 'score'. Set {keys}.$"
     with pytest.raises(ValueError, match=said):
         arrow_table([{"body": "a", "score": 1}], [columns], NAME)
 

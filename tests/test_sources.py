@@ -85,7 +85,8 @@ def test_unlabelled_rows_without_the_id_column_are_numbered(tmp_path: Path):
 def test_a_column_that_the_recipe_uses_already_is_not_suggested(tmp_path: Path):
     said = refusal(tmp_path, "a.csv", "body,score\na,1\n", Columns(text="comment", label="score"))
     assert (
-        said == "a.csv, line 1: there is no column 'comment', found 'body', 'score'. Set tasks.TASK.columns.text. "
+        said == "a.csv, line 1: there is no column 'comment', found 'body', 'score'. "
+        "Set tasks.TASK.columns.text, or tables.TABLE.columns.text. "
         "(mtbert docs own-data)"
     )
 
@@ -116,7 +117,7 @@ def test_a_hub_data_set_gives_names_of_classes_and_can_be_a_local_folder(
     said = message(ValueError, read, source, Columns(text="txt"), tmp_path, texts=1)
     assert said == (
         "mine [train]: there is no column 'txt', found 'text', 'label'. Did you mean 'text'? Set "
-        "tasks.TASK.columns.text. (mtbert docs own-data)"
+        "tasks.TASK.columns.text, or tables.TABLE.columns.text. (mtbert docs own-data)"
     )
     said = message(ValueError, read, Source(hub="mine", split="tset"), ONE, tmp_path, texts=1)
     assert said.startswith("mine [tset]: cannot be loaded (")

@@ -223,7 +223,7 @@ def test_a_study_may_be_a_dict_whose_recipes_are_dicts_or_files(folder: Path, mo
     ("given", "said"),
     [
         ({"rows": {"a": {"tasks": {}}}}, "study given as a dict, rows.a: recipe given as a dict, tasks"),
-        ({"rows": {"a": "demo"}, "seed": [1]}, "study given as a dict, unknown key 'seed'"),
+        ({"rows": {"a": "demo"}, "seed": [1]}, "study given as a dict, unknown key 'seed'. Did you mean 'seeds'?"),
         ({"rows": {"a": {"recipe": "gone"}}}, "study given as a dict, rows.a: recipe gone: no such file"),
         ({"rows": [1]}, "study given as a dict, rows: "),
     ],

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from mtbert import cli
 from mtbert.json_files import write_settings
+from mtbert.locks import alone
 from mtbert.studying import watching
 from mtbert.studying.runs import FailRecord
 from mtbert.studying.watching import BARS, PLAIN_BARS, Tail, WatchedRun, run_lines, sparkline, watch_folder
@@ -68,8 +69,12 @@ def test_a_run_that_goes_on_says_how_much_is_left(run: Path):
     tokens = sum(line["tokens"] for line in watched.steps)
     assert second.endswith(f"{tokens / 8:,.0f} tokens/s  2.00 GiB")
     assert not watched.ended
-    later = run_lines(watched, 100, BARS, now + 185)[1]
-    assert later.endswith("about 0:18 left, no new line for 3:05: stopped, or busy with dev")
+    assert run_lines(watched, 100, BARS, now + 185)[1].endswith(
+        f"about 0:18 left, no new line for 3:05: stopped; go on: mtbert.train(resume='{run}')"
+    )
+    with alone(run, "train"):
+        later = run_lines(watched, 100, BARS, now + 185)[1]
+    assert later.endswith("no new line for 3:05: busy, perhaps with dev")
     train = watched.recipe.train.model_copy(update={"patience": 9})
     watched.recipe = watched.recipe.model_copy(update={"train": train})
     assert run_lines(watched, 100, BARS, now)[1] == "step 4 of 10 (40%), at most about 0:18 left"

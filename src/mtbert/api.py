@@ -80,11 +80,10 @@ def check(
         recipe: The recipe, in one of the forms that :func:`train` takes.
         data: A dict of rows, in the form that :func:`train` takes.
         changes: Settings to change, in the form that :func:`train` takes.
-        progress: Whether to show a progress bar. None: only in a notebook.
+        progress: Whether to show a progress bar, and then the report. None: only in a notebook.
 
     Returns:
-        The report of ``mtbert data check``. A notebook shows its tables, ``print`` prints them, and ``warnings`` lists
-        the warnings.
+        The report of ``mtbert data check``. ``print`` prints its tables, and ``warnings`` lists the warnings.
 
     Raises:
         ValueError, FileNotFoundError, TypeError: If the recipe or the data cannot be used, as in :func:`train`.
@@ -93,12 +92,16 @@ def check(
     ("topic, dev: no example of class 'wish'.",)
     """
     overrides = overrides_of(changes)
-    with tempfile.TemporaryDirectory(prefix="mtbert-check-") as folder, followed(caller_console(progress)):
+    console = caller_console(progress)
+    with tempfile.TemporaryDirectory(prefix="mtbert-check-") as folder, followed(console):
         place = Path(folder) / "run"
         settings, rows = with_rows(recipe, overrides, {} if data is None else data, place)
         with rows.written(place) as written, rows.named():
             found = check_data(settings if written is None else rooted_at(settings, str(written)))
-    return found.renamed(rows.renamed)
+    found = found.renamed(rows.renamed)
+    if not console.quiet:
+        found.show(console)
+    return found
 
 
 def train(
@@ -281,7 +284,8 @@ def _ended(run: Trained, report: bool, console: Console) -> Trained:
             warn(console, line)
         run = replace(run, scores=replace(run.scores, warnings=(*run.scores.warnings, *doubts)))
     recipe = run.scores.recipe
-    longer = () if stopped_early(recipe, run.path / "last") else (2 * recipe.train.epochs,)
+    at_best = run.scores.overall == 1 or stopped_early(recipe, run.path / "last")
+    longer = () if at_best else (2 * recipe.train.epochs,)
     tell_end(
         console,
         f"the model is in {run.path / 'best'}" + (f", its report is {run.report}" if made is not None else ""),

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, Validatio
 from pydantic.fields import FieldInfo
 from pydantic_core import InitErrorDetails
 
-from mtbert.messages import LONGEST, clean, count, few, near, shown
+from mtbert.messages import LONGEST, clean, count, few, near, nearest, shown
 
 MOST_MISTAKES = 20  # listed in one message
 
@@ -61,6 +61,8 @@ HUGGING_FACE = {
     "warmup_steps": "train.warmup, a share of all steps",
     "weight_decay": "train.weight_decay",
 }
+
+MISSPELT = 0.85  # share of characters in common that makes a key a misspelt one, rather than one of Hugging Face
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def _meant(key: str, known: Mapping[str, FieldInfo], short: Sequence[str]) -> st
 
     For ``votes``, for example, the sentence names ``columns.votes``.
     """
-    if key in HUGGING_FACE:
+    if key in HUGGING_FACE and nearest(key, known, MISSPELT) is None:  # a study has seeds
         return f" Use {HUGGING_FACE[key]}."
     inside = [f"{name}.{key}" for name, each in known.items() if key in getattr(each.annotation, "model_fields", ())]
     return f" Use {' or '.join(inside)}." if inside else near(key, [*known, *short], f"Known keys: {', '.join(known)}.")

@@ -331,10 +331,10 @@ def _repairs(task: TaskFacts, cell: str, cells: Cells) -> tuple[str, str]:
     If all cells could be codes (numbers that stand for classes, none of which is itself a class), this is the advice.
     """
     labels = task.labels or ()
-    found = {each for each in cells if each is not None}
-    for first in (0, 1):
-        codes = [str(first + i) for i in range(len(labels))]
-        if task.codes is None and cell in codes and found <= set(codes) and not set(codes) & set(labels):
+    found = {each.lower() for each in cells if each is not None}  # pandas writes True, JSON true
+    numbers = [[str(first + i) for i in range(len(labels))] for first in (0, 1)]
+    for codes in [*numbers, *([["false", "true"]] if len(labels) == 2 else [])]:
+        if task.codes is None and found <= set(codes) and not set(codes) & set(labels):
             named = ", ".join(f'"{code}": {name}' for code, name in zip(codes, labels, strict=True))
             written = few([f"{shown(name)} for {code}" for code, name in zip(codes, labels, strict=True)])
             trained = f"The model was trained on these classes. If these are codes, write {written}."

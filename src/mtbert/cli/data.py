@@ -5,7 +5,6 @@ from typing import Annotated
 import typer
 
 from mtbert.cli.options import Overrides, RecipeName
-from mtbert.messages import plain_console
 
 data = typer.Typer(rich_markup_mode=None, help="Look at data before training.", no_args_is_help=True)
 
@@ -31,6 +30,5 @@ def check(
     from mtbert import api
 
     found = api.check(recipe, changes=set_ or (), progress=True)
-    found.show(plain_console())
     if found.warnings and strict:
         raise typer.Exit(2)

@@ -19,7 +19,7 @@ from mtbert.answers import Conflicts, Distribution
 from mtbert.batch import Examples
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
-from mtbert.messages import Note, few, nearest, recorded_html, recorder, shown, tell, warn
+from mtbert.messages import Note, count, few, nearest, recorded_html, recorder, shown, tell, warn
 from mtbert.progress_bar import progress_of
 from mtbert.task import Task
 
@@ -188,7 +188,9 @@ def _add_plan(sizes: Table, data: TaskData) -> None:
 
 @dataclass(frozen=True, repr=False)
 class DataReport:
-    """The statistics of the data of all tasks, as tables, and the warnings about the data. A notebook shows both.
+    """The statistics of the data of all tasks, as tables, and the warnings about the data. ``print`` prints both.
+
+    A notebook shows only how many warnings there are, because :func:`mtbert.check` has shown the rest.
 
     Attributes:
         warnings: The warnings about the data, one line each.
@@ -213,15 +215,14 @@ class DataReport:
         return replace(self, warnings=tuple(map(new, self.warnings)))
 
     def __repr__(self) -> str:
-        return self._recorded().export_text().rstrip()
-
-    def _repr_html_(self) -> str:
-        return recorded_html(self._recorded())
-
-    def _recorded(self) -> Console:
         console = recorder(80)
         self.show(console)
-        return console
+        return console.export_text().rstrip()
+
+    def _repr_html_(self) -> str:
+        console = recorder()
+        console.print(f"data check: {count(len(self.warnings), 'warning')}")
+        return recorded_html(console)
 
 
 def report_on_data(tasks: Sequence[TaskData], max_length: int) -> DataReport:

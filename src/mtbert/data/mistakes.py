@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 from mtbert.messages import few, near, nearest, shown
 
+_SHARED = "tasks.TASK.{key}, or tables.TABLE.{key}"  # where the tasks of a table share a column
+
 
 class NoColumn(ValueError):
     """The error for a column that rows lack. The message advises the key of a task or table in a recipe.
@@ -20,7 +22,8 @@ class NoColumn(ValueError):
         self.key, self.column, self.likely = key, column, nearest(column, unused)
         said = f"{where}: there is no column {shown(column)}, found {few(found, quoted=True)}.{near(column, unused)}"
         self._said, self._see = said, f" {see}" if see else ""
-        super().__init__(self.advising(f"Set {key if key == 'where' else f'tasks.TASK.{key}'}."))
+        keys = {"where": "where", "columns.text": _SHARED, "columns.id": _SHARED}.get(key, "tasks.TASK.{key}")
+        super().__init__(self.advising(f"Set {keys.format(key=key)}."))
 
     def advising(self, advice: str) -> str:
         """Returns the message with other advice."""

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from mtbert import files
+from mtbert import files, locks
 from mtbert.environment import ENVIRONMENT_FILE
-from mtbert.messages import clean
+from mtbert.messages import call, clean
 from mtbert.progress_bar import clock
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.studying.results import read_outline
@@ -217,7 +217,10 @@ def _state(run: WatchedRun, now: float) -> str:
     quiet = now - run.written
     most = "at most " if run.recipe.train.patience is not None else ""
     left = f"{most}about {clock(run.left)} left" if run.left is not None else "time left unknown"
-    return left if quiet < QUIET else f"{left}, no new line for {clock(quiet)}: stopped, or busy with dev"
+    if quiet < QUIET:
+        return left
+    why = "busy, perhaps with dev" if locks.is_locked(run.run) else f"stopped; go on: {call('train', resume=run.run)}"
+    return f"{left}, no new line for {clock(quiet)}: {why}"
 
 
 def _plots(title: str, values: dict[str, list[float]], width: int, bars: str, last: int = 1) -> list[str]:

@@ -150,7 +150,7 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
     if settings.dev is None:
         return " Name a dev file with other texts."
     if separable(data.table.train, settings.dev_fraction):
-        return " Without dev in the recipe, dev would be split off train, and share no text with it."
+        return " Without dev, a part of train would be held out as dev, and share no text with it."
     return " Name another dev file, with other texts."
 
 

@@ -8,7 +8,7 @@ from difflib import SequenceMatcher
 
 from mtbert import yaml_text
 from mtbert.data.mistakes import NoColumn, WrongLabel
-from mtbert.messages import LONGEST_LINE, Note, as_warnings, clean, few, shown, worded
+from mtbert.messages import LONGEST_LINE, Note, as_warnings, clean, few, option, shown, worded
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.use.predictor import Predictor
@@ -38,7 +38,7 @@ def answering(
     left_out = few([f"{n} ({why})" for n, why in against.items()])
     found = [n for n in candidates if n not in against]
     if not found:
-        repair = repair or ("Give a file that has texts." if reasons else "Ask one of them with --task.")
+        repair = repair or ("Give a file that has texts." if reasons else f"Ask one of them with {option('task')}.")
         raise ValueError(f"{clean(name)}: no task can answer: {left_out}. {repair}")
     return found, [f"{name}: left out: {left_out}. {repair}".rstrip()] if against else []
 
