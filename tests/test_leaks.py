@@ -94,7 +94,7 @@ def test_a_run_prints_its_leaks_and_keeps_them(folder: Path, tmp_path: Path, mon
 
 def test_data_check_advises_a_split_by_texts_only_if_there_is_one(folder: Path, tmp_path: Path):
     said = "so scores on dev may be too good. "
-    free = "Without dev in the recipe, dev would be split off train, and share no text with it."
+    free = "Without dev, a part of train would be held out as dev, and share no text with it."
     pair = {"type": "binary", "inputs": "packed", "columns": {"text": ["a", "b"], "label": "c"}, "train": "chain.csv"}
     rows = "".join(f"the text {i},the text {i + 1},{i % 2}\n" for i in range(40))
     (folder / "data/chain.csv").write_text("a,b,c\n" + rows)

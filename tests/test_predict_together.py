@@ -261,6 +261,6 @@ def test_a_task_whose_answers_no_loss_trains_is_left_out(tmp_path):
     assert answering(recipe, ["sts"], "a.csv", {}) == (["sts"], [])
     with pytest.raises(
         ValueError,
-        match=r"^a\.csv: no task can answer: quora \(no loss trains its answers\)\. Ask one of them with --task\.$",
+        match=r"^a\.csv: no task can answer: quora \(no loss trains its answers\)\. Ask one of them with task\.$",
     ):
         answering(recipe, ["quora"], "a.csv", {})

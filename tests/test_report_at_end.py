@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 import mtbert
 from mtbert import cli, locks
+from mtbert.scores import Scores
 from mtbert.studying import report
 from mtbert.studying.commands import report_at_end, report_on
 from mtbert.studying.results import Results
@@ -131,3 +132,10 @@ def test_a_folder_that_is_neither_run_nor_study_is_left_as_it_is(tmp_path: Path)
     with pytest.raises(FileNotFoundError, match="no study here"):
         report_on(tmp_path, Console(quiet=True))
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_more_epochs_are_advised_only_if_dev_can_get_better(folder: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(Scores, "overall", property(lambda self: 1.0))
+    code, said = train(folder, tmp_path / "run", "--no-report")
+    assert code == 0
+    assert said.splitlines()[-1] == f"next: mtbert predict {tmp_path / 'run'} --text 'some text'"

@@ -284,7 +284,7 @@ def _ended(run: Trained, report: bool, console: Console) -> Trained:
             warn(console, line)
         run = replace(run, scores=replace(run.scores, warnings=(*run.scores.warnings, *doubts)))
     recipe = run.scores.recipe
-    at_best = run.scores.overall == 1 or stopped_early(recipe, run.path / "last")
+    at_best = (run.scores and run.scores.overall == 1) or stopped_early(recipe, run.path / "last")
     longer = () if at_best else (2 * recipe.train.epochs,)
     tell_end(
         console,
