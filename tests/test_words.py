@@ -4,6 +4,7 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +79,12 @@ def renamed_imports(module: ast.Module) -> set[tuple[str, str, str]]:
 
 def parsed(*folders: Path) -> dict[str, ast.Module]:
     files = sorted(file for folder in folders for file in folder.rglob("*.py"))
-    return {str(file.relative_to(ROOT)): ast.parse(file.read_text(encoding="utf-8")) for file in files}
+    return {str(file.relative_to(ROOT)): tree(file) for file in files}
+
+
+@cache
+def tree(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def test_no_public_name_stands_in_two_modules():
