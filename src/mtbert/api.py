@@ -38,7 +38,7 @@ from mtbert.use.predictor import Predictor, load
 class Trained:
     """The result of :func:`train`: ``path`` is the run's folder; ``scores`` are the dev scores of its best model.
 
-    A notebook shows where the run and its report are, because :func:`train` has shown the scores.
+    A notebook displays the object as the paths of the run and of its report, without the scores.
     """
 
     path: Path
@@ -246,7 +246,8 @@ def review(
     Args:
         run: The folder of a run, or its subfolder ``best/`` or ``last/``.
         task: The task to label for.
-        pool: A file with the text columns of the task. If it lacks them, its only text is taken.
+        pool: A file with the text columns of the task. If the task reads one text, and the file lacks its column, the
+            only column of texts in the file is read instead.
         out: The file to write, which ends in ``.csv``, ``.tsv`` or ``.jsonl``. It has the columns that the recipe
             reads, with empty labels, and the model's answer and its probability. The least certain row comes first.
         top: The largest number of rows to write.

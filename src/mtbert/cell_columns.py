@@ -132,7 +132,7 @@ class GrowingCells:
         self._texts: GrowingColumn | None = None  # holds all cells, once there are many different ones
 
     def extend(self, cells: Sequence[str | None]) -> None:
-        """Appends cells: texts that are not empty, and None for missing cells.
+        """Appends ``cells`` to the column. Each cell must be a text that is not empty, or None if it is missing.
 
         Raises:
             UnicodeEncodeError: If a text contains an unpaired surrogate.

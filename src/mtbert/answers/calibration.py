@@ -57,7 +57,8 @@ class Calibration:
 def curve(scale: float = 1.0, bias: float = 0.0) -> Labels:
     """Returns points of the curve ``sigmoid(scale * logit + bias)``, ``[2, KNOTS]``.
 
-    Row 0 holds the logits of the points, and row 1 their probabilities. By default, the logits go from -10 to 10.
+    Row 0 holds the logits of the points, and row 1 their probabilities. From the first point to the last, the value of
+    ``scale * logit + bias`` goes from -10 to 10 in equal steps.
     """
     calibrated_Q = np.linspace(-10.0, 10.0, KNOTS)
     return np.stack([(calibrated_Q - bias) / scale, 1 / (1 + np.exp(-calibrated_Q))])

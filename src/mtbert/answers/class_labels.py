@@ -216,9 +216,10 @@ def by_class(task: TaskFacts, decision_B: Array, labels_B: Labels) -> list[OfCla
 
 
 def scores_of_each(task: TaskFacts, what: str, each: Sequence[OfClass]) -> Shown:
-    """Returns a table of precision, recall and F1 with one row for each class, label, entity type or tag.
+    """Returns a table with one row for each class, label, entity type or tag.
 
-    ``each`` lists what the rows are about. ``what`` is the heading of the first column, such as ``class``.
+    The columns are: name, precision, recall, F1, number of examples, and number of answers. ``each`` holds the content
+    of each row. ``what`` is the heading of the column of names, such as ``class``.
     """
     rows = (
         (
@@ -326,9 +327,11 @@ def _lists(cells: Iterable[str]) -> str:
 
 
 def _repairs(task: TaskFacts, cell: str, cells: Cells) -> tuple[str, str]:
-    """Returns advice about ``cell``, which is not one of the classes: for training, and for scoring a trained model.
+    """Returns two texts of advice about ``cell``, which is not one of the classes.
 
-    If all cells could be codes (numbers that stand for classes, none of which is itself a class), this is the advice.
+    The first text is for training, and the second for scoring a trained model. If all ``cells`` could be codes for the
+    classes, such as ``0`` and ``1``, both texts say what to do about the codes. Otherwise, both texts say how to repair
+    the cell.
     """
     labels = task.labels or ()
     found = {each.lower() for each in cells if each is not None}  # pandas writes True, JSON true

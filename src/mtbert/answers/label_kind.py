@@ -83,7 +83,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def texts(self, inputs: str) -> int | None:
         """Returns how many texts an example has, or None if examples may differ (two texts or more).
 
-        ``inputs`` is the setting of the task: ``single``, ``packed`` or ``separate``.
+        ``inputs`` is the setting of the task: ``single`` (one text), ``packed`` (two texts in one sequence) or
+        ``separate`` (a sequence for each text).
         """
         return 1 if inputs == "single" else 2
 

@@ -94,7 +94,10 @@ class SetLabels(LabelKind[Labels]):
         return Suits(0.8, because, when, {"columns": {"label": column.name, "separator": sign}})
 
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
-        """Returns the labels that occur in train data, sorted as numbers if all are numbers, else alphabetically."""
+        """Returns ``{"labels": ...}`` with the labels that occur in train, or ``{}`` if the recipe names the labels.
+
+        The labels are sorted as numbers if all of them are numbers, else alphabetically.
+        """
         return AS_CLASSES.complete(task, [[name for _, name, _ in _named(columns[0])]]) if task.labels is None else {}
 
     def read(self, task: TaskFacts, cells: Cells) -> Labels:

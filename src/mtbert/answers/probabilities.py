@@ -103,9 +103,9 @@ def _best_constant(labels: Labels) -> float:
 def _metrics(options: Callable[[Array, Labels], AsOptions]) -> tuple[Metric, ...]:
     """Returns the two metrics of probabilities, ``nll`` and ``ece``. A recipe cannot choose them as a task's metric.
 
-    The baseline of both metrics is the best constant prediction, in which the probability of each class is its
-    frequency. The ``ece`` of this prediction is 0, which makes it no better than a model that can tell classes apart.
-    Score tables therefore do not show it.
+    The baseline of each metric is its value for the best constant prediction, in which the probability of each class is
+    the frequency of the class. The baseline of ``ece`` is 0, the best possible value, although a constant prediction
+    cannot tell classes apart. Score tables therefore do not show the baseline of ``ece``.
     """
 
     def nll(task: TaskFacts, prediction: Array, labels: Labels) -> float:

@@ -214,8 +214,9 @@ class SoftLabels(LabelKind[Labels]):
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the index of the class that a label or an answer stands for, as a float.
 
-        In a yes/no task, labels and answers are shares of ``yes``. In other tasks, a label is a list of shares, which
-        stands for the class with the largest share, and an answer is already the index.
+        In a yes/no task, a label or an answer is a share of ``yes``. A share above 0.5 gives 1.0, and any other share
+        gives 0.0. In other tasks, a label is a list of shares, and gives the class with the largest share. An answer is
+        already the index.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)
@@ -274,7 +275,7 @@ def _read_shares(hard: ClassLabels, task: TaskFacts, cells: Cells) -> Labels:
 
 
 def _is_distribution(numbers_BK: Labels) -> npt.NDArray[np.bool_]:
-    """Returns, for each row, whether its sum is close to 1. The caller checks the other rows once more."""
+    """Returns for each row whether its numbers sum to nearly 1, ``[B]``. Nothing else is checked."""
     with np.errstate(over="ignore"):
         found: npt.NDArray[np.bool_] = np.abs(numbers_BK.sum(1) - 1) < 0.999 * NEAR_ONE
     return found

@@ -84,8 +84,11 @@ class ColumnFacts(Protocol):
 class WrongCell(ValueError):
     """The error for a cell that cannot be read as a label.
 
-    ``row`` and ``column`` locate the cell. The message gives the reason, and ends with ``repair`` if this is given.
-    ``trained`` is the message with the repair for rows that a trained model is scored on.
+    ``row`` and ``column`` are the indices of the cell's row and column.
+
+    The error has two messages. The message for training, ``str(error)``, is ``why`` followed by ``repair``. The message
+    for scoring a trained model, ``error.trained``, is ``why`` followed by the argument ``trained``. If the argument
+    ``trained`` is empty, both messages are the same.
     """
 
     def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:

@@ -69,7 +69,10 @@ def _before(
         bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
     ] = False,
 ) -> None:
-    """Handles the options that come before a command, such as ``--version``. Messages then name commands."""
+    """Handles the options that come before a command, such as ``--version``.
+
+    While the command runs, messages advise what to type on the command line, not what to write in Python.
+    """
     ctx.with_resource(worded_for_shell())
 
 

@@ -62,8 +62,9 @@ def predict(
     Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
     equal, they may name the other one.
 
-    --unsure adds two columns: probability, that of the answer, and unsure, true or false. Sort by probability to have
-    the least certain rows first; mtbert review sorts them, and leaves out what train has.
+    --unsure adds two columns. The column probability holds the probability of the answer. The column unsure holds true
+    or false. Sort by probability to have the least certain rows first; mtbert review sorts them, and leaves out what
+    train has.
 
     A file that exists is kept, unless --overwrite is given.
 

@@ -23,8 +23,9 @@ def review(
     have a label for the task, and near repeats are left out. Once the file has been labelled, it can be used as one
     more train file.
 
-    If the pool lacks the text column of the recipe, its only text is taken, and --set names another. The output always
-    has the column names of the train file. A file that exists is kept, unless --overwrite is given.
+    If the pool lacks the text column that the recipe names, but has only one column of texts, this column is read. To
+    read another column, name it with --set, as in the second example. The output always has the column names of the
+    train file. A file that exists is kept, unless --overwrite is given.
 
     Example:
 

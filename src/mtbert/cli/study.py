@@ -41,8 +41,9 @@ def study(
 
     Shipped studies: 'demo' has generated data and nine runs (about 20 minutes on two busy cores). 'paper' has the
     recipes called paper/... . 'quick' has the same techniques with MiniLM and shorter runs. 'best' has the recipes of
-    'quick' and the recipe 'best'. 'best-parts' has the recipe 'best', each time without one of its parts. 'six'
-    compares one model for seven tasks, from six data sets, with one model for each task.
+    'quick' and the recipe 'best'. 'best-parts' has the recipe 'best', each time without one of its parts. 'six' has
+    seven tasks from six data sets, and compares two ways to learn them: a single model for all tasks, and a separate
+    model for each task.
 
     Examples:
 

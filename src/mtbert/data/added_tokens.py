@@ -115,13 +115,14 @@ def _numbers(file: Path) -> dict[str, int]:
 
 
 def add_tokens(file: Path, tokenizer: Tokenizer, special: list[str], given: FolderTokens) -> None:
-    """Adds the special tokens and all further tokens that the files name to a tokenizer.
+    """Adds the tokens in ``special`` and all tokens in ``given`` to a tokenizer.
 
-    Tokens that the vocabulary lacks get the next free ids after it, in the order in which they are named.
+    A token that the vocabulary of the tokenizer lacks gets the next free id. ``file`` is the file of the vocabulary, for
+    messages.
 
     Raises:
-        ValueError: If the token that begins or ends a text has no id of its own, or if a token does not get the id that
-            a file gives it.
+        ValueError: If neither the vocabulary nor ``given`` has an id for the token that begins or ends a text, or if a
+            token does not get the id that it has in ``given``.
     """
     for role in ("cls_token", "sep_token"):
         content = given.roles[role].content

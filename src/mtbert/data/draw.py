@@ -1,4 +1,7 @@
-"""Draws rows of a table at random, either to become dev, or to be held out of train to fit numbers on them."""
+"""Draws rows of a table at random.
+
+The drawn rows become dev, or are held out of train to fit decision thresholds and calibrations on them.
+"""
 
 from collections.abc import Sequence
 

@@ -40,7 +40,8 @@ def opened(
         wanted: The columns to read.
         every: Whether to read all columns. If true, ``wanted`` only helps to detect the separator of columns.
         unlimited: Whether the file may be larger than ``LARGEST_TABLE``.
-        may_be_empty: Whether a JSON file may hold no object at all. It must hold one if ``every`` is true.
+        may_be_empty: Whether a JSON file without any object is allowed. If ``every`` is true, this argument has no
+            effect, and such a file is an error.
 
     Raises:
         FileNotFoundError: If there is no such file. The message suggests the file with the most similar name.

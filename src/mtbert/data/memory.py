@@ -102,7 +102,7 @@ def index_of(rows: Any) -> Any:
 
 
 def index_label(index: Any, number: int) -> str:
-    """Returns the index label of a row for messages, such as ``, index 'a'``; an empty text without an index.
+    """Returns the index label of a row for messages, such as ``, index 'a'``. If there is no index, returns ``""``.
 
     Args:
         index: The index of a pandas DataFrame or Series, or None.
