@@ -129,12 +129,15 @@ def _rows(settings: TaskRecipe, whole: SourceTable) -> Rows:
 
 
 def _owner(settings: TaskRecipe) -> str:
-    """Returns the path of the settings of the table that a task reads."""
+    """Returns the key of a task's table in the recipe: ``tables.NAME``, or ``tasks.NAME`` for a task with own files."""
     return f"tasks.{settings.name}" if settings.table is None else f"tables.{settings.table}"
 
 
 def _drawn_of(table: SourceTable, tasks: Mapping[str, Task], places: Rows) -> dict[str, Rows]:
-    """Returns for each task the indices of its examples in the rows at ``places``."""
+    """Returns for each task the examples that lie in the rows at ``places``, as indices into all examples of the task.
+
+    ``places`` has the numbers by which :meth:`SourceTable.places` encodes these rows.
+    """
     here = np.isin(table.places(), places)
     return {name: np.flatnonzero(here[reads]) for name, reads in zip(tasks, table.reads, strict=True)}
 
@@ -142,9 +145,16 @@ def _drawn_of(table: SourceTable, tasks: Mapping[str, Task], places: Rows) -> di
 def _uneven(
     fraction: float, tasks: Mapping[str, Task], examples: Mapping[str, Examples], drawn_of: Mapping[str, Rows]
 ) -> dict[str, list[str]]:
-    """Returns for each task the classes that are uneven if the examples in ``drawn_of`` become dev, with their numbers.
+    """Returns for each task a list of the uneven classes, each with its number of examples in dev.
 
-    Tasks without such classes are left out.
+    An element of a list is a text such as ``0 of 20 examples of 'sad'``. A class is uneven if dev has far too many
+    of its examples, or none. For the rule, see :func:`_is_uneven`. Tasks without an uneven class are left out.
+
+    Args:
+        fraction: The share of the examples that should be in dev.
+        tasks: The tasks.
+        examples: All examples of each task, in train and dev together.
+        drawn_of: For each task, the indices of the examples that become dev.
     """
     found: dict[str, list[str]] = {}
     for name, task in tasks.items():
@@ -163,7 +173,12 @@ def _uneven(
 
 
 def _is_uneven(fraction: float, dev: int, size: int) -> bool:
-    """Returns whether dev has far too many or none of the ``size`` examples of a class.
+    """Returns whether a class is uneven: whether dev has far too many of its examples, or none.
+
+    The class has ``size`` examples in train and dev together. Of these examples, ``dev`` are in dev, and
+    ``fraction * size`` should be in dev. Dev has far too many if it has all of them, or if it has more than one and
+    more than ``UNEVEN * fraction * size``. If dev has none, the class is uneven only if ``fraction * size`` is at least
+    ``EXPECTED``.
 
     >>> [_is_uneven(0.1, dev, 25) for dev in (0, 1, 6, 7)], _is_uneven(0.1, 1, 1), _is_uneven(0.1, 0, 5)
     ([True, False, False, True], True, False)
@@ -180,10 +195,13 @@ def _better_seed(
     examples: Mapping[str, Examples],
     worse: int | None,
 ) -> int | None:
-    """Returns the ``dev_seed`` with the fewest uneven classes, of ``SEEDS_TRIED`` seeds after that of the recipe.
+    """Returns the ``dev_seed`` that draws dev with the fewest uneven classes, or None if no seed is good enough.
 
-    Seeds that leave a task without a row in train or dev do not count. Returns None if all others have at least
-    ``worse`` such classes, or if the table has more than ``MOST_TRIED`` rows.
+    A class is uneven if dev has far too many of its examples, or none. For the rule, see :func:`_is_uneven`.
+
+    The ``SEEDS_TRIED`` seeds after the seed of the recipe are tried. If the table has more than ``MOST_TRIED`` rows, no
+    seed is tried. A seed is good enough if dev has about the right size, if each task has an example in train and in
+    dev, and if fewer than ``worse`` classes are uneven. If ``worse`` is None, any number of classes may be uneven.
     """
     rows, best = _rows(settings, whole), None
     if len(rows) > MOST_TRIED:

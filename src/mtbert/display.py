@@ -175,7 +175,11 @@ class Display:
 
     @property
     def _seconds_of_scoring(self) -> float | None:
-        """The estimated seconds of one scoring of dev; None until one has been timed or two steps have been made."""
+        """The estimated seconds of one scoring of dev.
+
+        If dev has been scored before, the estimate is the time of the last scoring. Otherwise, the estimate is computed
+        from the speed of training. Returns None if dev has not been scored and fewer than two steps have been made.
+        """
         if self.last_scoring is not None or not self.trained:
             return self.last_scoring
         return FORWARD * self.dev_tokens * self.training / max(self.tokens, 1)

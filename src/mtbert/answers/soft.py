@@ -214,9 +214,8 @@ class SoftLabels(LabelKind[Labels]):
     def tell(self, task: TaskFacts, label: Any) -> float | str:
         """Returns the index of the class that a label or an answer stands for, as a float.
 
-        In a yes/no task, a label or an answer is a share of ``yes``. A share above 0.5 gives 1.0, and any other share
-        gives 0.0. In other tasks, a label is a list of shares, and gives the class with the largest share. An answer is
-        already the index.
+        In a yes/no task, a share of ``yes`` above 0.5 gives 1.0, and any other share gives 0.0. In other tasks, a label
+        is a list of shares, and gives the class with the largest share; an answer is the index already.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

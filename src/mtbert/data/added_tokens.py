@@ -117,8 +117,7 @@ def _numbers(file: Path) -> dict[str, int]:
 def add_tokens(file: Path, tokenizer: Tokenizer, special: list[str], given: FolderTokens) -> None:
     """Adds the tokens in ``special`` and all tokens in ``given`` to a tokenizer.
 
-    A token that the vocabulary of the tokenizer lacks gets the next free id. ``file`` is the file of the vocabulary, for
-    messages.
+    A token that the tokenizer lacks gets the next free id. ``file`` is the file of the vocabulary, for messages.
 
     Raises:
         ValueError: If neither the vocabulary nor ``given`` has an id for the token that begins or ends a text, or if a

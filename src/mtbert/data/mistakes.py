@@ -8,7 +8,9 @@ _SHARED = "tasks.TASK.{key}, or tables.TABLE.{key}"  # where the tasks of a tabl
 
 
 class NoColumn(ValueError):
-    """The error for a column that rows lack. The message advises the key of a task or table in a recipe.
+    """The error for a column that rows lack.
+
+    The message advises the user to change the setting that names the column, such as ``tasks.TASK.columns.text``.
 
     Attributes:
         key: The setting that names the column, such as ``columns.text``.
@@ -33,7 +35,8 @@ class NoColumn(ValueError):
 class WrongLabel(ValueError):
     """The error for a cell that cannot be read as a label.
 
-    The message is advice for training. ``trained`` is the message if a model is trained already, whose classes stay.
+    The error has two messages. ``said`` is the message for training. ``trained`` is the message for scoring a trained
+    model, whose classes cannot change any more.
     """
 
     def __init__(self, said: str, trained: str) -> None:

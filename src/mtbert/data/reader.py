@@ -36,8 +36,9 @@ class Reader:
         each: The column settings of each task. All tasks have the same id column.
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
-        whole: Whether to keep the records that do not satisfy ``where``, because a split needs them. The table holds
-            the texts of these records, unchecked, but not the labels. :class:`Others` says which labels they have.
+        whole: Whether to keep the records that do not satisfy ``where``, so that they take part when dev is split off
+            from train. The table holds the texts of these records, unchecked, but not their labels. :class:`Others`
+            says only which of these records have a label.
         words: Text columns whose cells may be lists of words. The text columns of tasks that assign a label to each
             word need not be named here.
         gaps: Whether a text may be empty in data without labels. In data with labels, a text may always be empty.

@@ -174,7 +174,7 @@ class SourceTable:
         ``reading`` is the index of the task in :attr:`readings`.
 
         Raises:
-            ValueError: If there is no such row.
+            ValueError: If the task reads no row.
         """
         rows = np.flatnonzero(self.reads[reading])
         if not len(rows):

@@ -1,15 +1,17 @@
 """Tokenizers from the SentencePiece model of a folder that has no ``tokenizer.json``: DeBERTa-v2, XLM-R and CamemBERT.
 
 A text gets the ids that the SentencePiece library gives it. As in transformers, special tokens are found in the text
-first. The model has a table by which strings of characters are replaced. The tokenizers library and SentencePiece apply
-the table in different ways:
+first. Then characters are replaced and composed. The tokenizers library alone would do this differently from
+SentencePiece. This module corrects two differences:
 
-- SentencePiece replaces the longest string that the table contains. The tokenizers library may look up a character
-  together with its marks (such as accents). If the table contains the character without marks, the library replaces
-  the character and drops the marks. So ``½́`` would lose its mark. Here, each mark is first separated from the character
-  before it. Then the table is applied, and finally letters and marks are composed.
-- SentencePiece composes a letter with the marks after it, and never changes the order of marks. Unicode's NFC may
-  change the order. So NFC is applied here to a letter with only one mark at a time.
+- Replacing: The model has a table of strings and their replacements. SentencePiece replaces the longest string that the
+  table contains. The tokenizers library may look up a character together with its marks (such as accents). If the table
+  contains the character without marks, the library replaces the character and drops the marks. So ``½́`` would lose its
+  mark. Here, each mark is first separated from the character before it. Then the table is applied, and finally letters
+  and marks are composed.
+- Composing: SentencePiece composes a letter with the marks after it, and never changes the order of marks. NFC, the
+  composition of the tokenizers library, may change the order. So NFC is applied here to a letter with only one mark at
+  a time.
 
 Two differences remain:
 
@@ -144,9 +146,9 @@ def _tokenizer(folder: Path, file: Path, layout: _Layout) -> Tokenizer:
 def _apart(pieces: Collection[str]) -> pre_tokenizers.PreTokenizer:
     """Returns the step that prevents ``pieces`` from being found in a text: it cuts them after their first character.
 
-    SentencePiece finds only normal and user-defined pieces in a text, but the tokenizers library finds all tokens of
-    its vocabulary. A text may contain such a token by chance: for example, the rules that clean a text may turn
-    full-width letters into the text ``[SEP]``.
+    SentencePiece finds only normal and user-defined pieces in a text. The tokenizers library also finds all other
+    tokens, such as ``[SEP]``. A text may contain ``[SEP]`` by chance: for example, the rules that clean a text may turn
+    full-width letters into the letters of ``[SEP]``.
     """
     rests: dict[str, list[str]] = {}
     for piece in sorted(pieces):

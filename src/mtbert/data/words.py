@@ -170,7 +170,8 @@ class WordReader:
         """Checks the text of a row without tags, and returns the text unchanged.
 
         Raises:
-            ValueError: If this row gives a list of words and earlier rows give texts, or the other way round.
+            ValueError: If ``text`` was made from a list of words (a :class:`Given`) and earlier rows have ordinary
+                texts, or the other way round.
         """
         self._settle(isinstance(text, Given))
         return text

@@ -75,7 +75,11 @@ def draft(given: Sequence[str], out: Path | None, console: Console, read: Callab
 
 
 def _better_seeds(recipe: Recipe) -> dict[str, int]:
-    """Returns a ``dev_seed`` for each table of which the default one draws an uneven dev, if a better one was found."""
+    """Returns a dict from table name to a ``dev_seed`` that is better than the seed in ``recipe``.
+
+    A better seed divides the classes more evenly between train and dev. A table is left out if the seed in ``recipe``
+    already divides its classes evenly, or if no better seed was found.
+    """
     found = {}
     for name in recipe.tasks_by_table():
         try:

@@ -51,9 +51,10 @@ class TableGuess:
 
     Attributes:
         name: A name for the table in a recipe.
-        group: The train, dev and test files of the table. A dev or test file that lacks its columns is left out.
-        tasks: Its tasks, at least one.
-        texts: The columns of texts of most tasks.
+        group: The train, dev and test files of the table. A dev or test file that lacks a column that the tasks read is
+            left out.
+        tasks: The tasks that read the table, at least one.
+        texts: The text columns that most of the tasks read.
         other_texts: Columns of texts that no task reads.
         id: The column of ids, or None.
         unused: Further columns that might be used, each with the reason why it is not.
@@ -149,10 +150,13 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
 
 
 def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Label:
-    """Returns ``label`` with the answer types that suit the rows that have all ``texts``: a recipe reads no others.
+    """Returns ``label`` with the answer types that suit the rows that have a text in each column of ``texts``.
+
+    The task will read only these rows. If ``label`` has no columns, or if its best answer type names text columns of
+    its own, ``label`` is returned unchanged.
 
     Raises:
-        ValueError: If these rows are too few to tell a type.
+        ValueError: If the rows are too few to tell an answer type.
     """
     rows = [i for i, cells in enumerate(zip(*(text.cells for text in texts), strict=True)) if None not in cells]
     if label.best.columns.get("text") or not label.columns or len(rows) == len(texts[0].cells):
@@ -172,7 +176,10 @@ def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Labe
 
 
 def _texts(found: ColumnRoles, labels: Sequence[Label], questions: Questions, place: str) -> list[SeenColumn]:
-    """Returns the text columns of tasks whose answer type needs no others: one column, or two that form a pair."""
+    """Returns the text columns that the tasks read: one column, or two that form a pair.
+
+    A task does not read these columns if its answer type names text columns of its own, as ``ranking`` does.
+    """
     if all(label.best.columns.get("text") for label in labels):
         return [*found.texts[:1]]
     filled = [c for c in found.texts if len(c.filled) >= FILLED * len(c.cells)]

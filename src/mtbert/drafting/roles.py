@@ -61,7 +61,7 @@ class Label:
 
     @property
     def best(self) -> Suits:
-        """The judgement of the answer type that suits the columns best."""
+        """The best answer type's :class:`Suits`: how well the type suits the columns, and which settings it needs."""
         return self.types[0][1]
 
 
@@ -252,8 +252,8 @@ def _is_about_rows(column: SeenColumn) -> bool:
 def _is_perhaps_label(column: SeenColumn) -> bool:
     """Returns whether a column can hold the labels if no better column exists.
 
-    The column must hold at least two different numbers, and must not have a name of an id column. Its numbers must not
-    increase in every row.
+    The column must hold at least two different numbers. The name of the column must not be that of an id column. At
+    least one number must not be larger than the number before it.
     """
     return len(column.numbers) > 1 and not _ID_NAMES.fullmatch(column.name) and not _counts_rows(column)
 
@@ -300,7 +300,10 @@ def _unusable(column: SeenColumn) -> str:
 
 
 def _but_for(column: SeenColumn) -> str:
-    """Returns the values that keep a column from being one of numbers, if they are few; otherwise an empty text."""
+    """Returns the values of a column that are not numbers, as text such as ``'n/a' in 3 rows``.
+
+    If all values are numbers, or if many of them are not numbers, returns an empty text.
+    """
     others = [text for text in column.counts if number(text) is None]
     marked = sum(column.counts[text] for text in others)
     if not 1 <= len(others) <= MOST_MARKS or marked > len(column.filled) * (1 - FILLED_NUMBERS):
