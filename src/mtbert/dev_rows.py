@@ -62,7 +62,8 @@ def draw_dev(
         examples: The examples of each task in the rows that satisfy ``where``.
 
     Raises:
-        NoDevRow: If no drawn row has a label of one of the tasks.
+        NoDevRow: If at least one task can use none of the drawn rows. A task can use a row that satisfies ``where`` and
+            has the task's label and texts.
         ValueError: If the rows cannot be split.
     """
     rows, owner = _rows(settings, whole), _owner(settings)
@@ -109,10 +110,12 @@ def draw_dev(
 def draw_held_out(share: float, settings: TaskRecipe, table: SourceTable, rows: Rows) -> Rows:
     """Draws train rows to hold out, and returns their indices in ``rows``, the list of all train rows of the table.
 
-    Held-out rows share no text with the other rows. But if dev is drawn row by row, held-out rows are too.
+    The setting ``dev_split`` decides how rows are drawn. With the value ``"texts"``, held-out rows share no text with
+    the other rows. With the value ``"rows"``, each row is drawn on its own, and a held-out row may share a text with
+    other rows.
 
     Raises:
-        ValueError: If all rows share texts.
+        ValueError: If ``dev_split`` is ``"texts"`` and shared texts link all rows, or if there are too few rows.
     """
     try:
         return drawn(table, rows, min(share, MOST_HELD_OUT / len(rows)), settings.dev_seed, settings.dev_split)

@@ -130,10 +130,10 @@ class Display:
         best: bool,
         tied: bool,
     ) -> None:
-        """Prints the scores on dev.
+        """Prints one line with the scores on dev: the score of each task, and the overall score.
 
-        A mark says whether they are the best so far (``best``), and whether the score that decides this has been
-        reached before (``tied``).
+        If ``best`` or ``tied`` is true, the line also says so. ``best`` means that the model at this step is kept as
+        the best so far. ``tied`` means that the model's score by ``train.select`` equals the highest earlier score.
         """
         self.now = time.monotonic()
         if self.scoring is not None:

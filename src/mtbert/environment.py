@@ -94,7 +94,10 @@ def memory_limit() -> int | None:
 
 
 def memory_used() -> int:
-    """Returns how many bytes of a container's limit are used; 0 if unknown. Files in its cache do not count."""
+    """Returns how many bytes of memory the container of this process uses; 0 if unknown.
+
+    Memory in which the operating system caches files does not count, unless the files were used recently.
+    """
     lines = dict(
         line.split(" ", 1) for line in _cgroup("memory.stat", "memory/memory.stat").splitlines() if " " in line
     )

@@ -281,8 +281,11 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
 def _put_back(found: Path, place: Path, taken: int) -> bool:
     """Renames the locked folder ``found`` to ``place``, and returns whether the rename succeeded.
 
-    The rename fails if another process moves ``found`` or creates ``place`` first. The lock is then released by closing
-    ``taken``, the file descriptor of the lock.
+    The rename fails if another process moves ``found`` or creates ``place`` first. If the rename fails, the lock is
+    released: ``taken``, the file descriptor of the lock, is closed. If the rename succeeds, the lock is kept.
+
+    Raises:
+        OSError: If the rename fails for another reason. The lock is released in this case too.
     """
     try:
         found.rename(place)
@@ -323,8 +326,11 @@ def _opened(file: Path) -> int:
 def _lock(folder: Path, wait: bool = False) -> int | None:
     """Locks ``folder`` and returns the lock's file descriptor; None if another process removed the lock file meanwhile.
 
+    If another process holds the lock and ``wait`` is true, the function waits until the lock is free.
+
     Raises:
-        BlockingIOError: If another process holds the lock.
+        BlockingIOError: If ``wait`` is false and another process holds the lock.
+        ValueError: If the file system has no locks.
     """
     file = folder / LOCK
     descriptor = _opened(file)

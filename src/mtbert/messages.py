@@ -170,7 +170,7 @@ _HTML = '<pre style="white-space:pre;overflow-x:auto;line-height:normal;font-fam
 
 
 class MtbertWarning(UserWarning):
-    """A warning about data, a run or scores, for Python code that shows no progress, which would print it."""
+    """A Python warning about data, a run or scores. A function that shows progress prints the warning instead."""
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,9 @@ def curve(scale: float = 1.0, bias: float = 0.0) -> Labels:
 def class_loss(logits_BK: Labels, labels: Labels, weights_B: Labels, scale: float) -> float:
     """Returns the sum of the cross-entropies of the logits ``scale * logits_BK`` with the labels, in nats.
 
-    ``labels`` are indices of classes, ``[B]``, or distributions over classes, ``[B, K]``. They are smoothed first.
+    The sum is weighted by ``weights_B``. ``labels`` are indices of classes, ``[B]``, or distributions over classes,
+    ``[B, K]``. An index stands for a distribution with the share 1 for its class. Before the cross-entropies are
+    computed, each share ``y`` is smoothed to ``(N * y + 1 / K) / (N + 1)``, where ``N`` is the sum of ``weights_B``.
     """
     from scipy.special import log_softmax
 

@@ -1,8 +1,11 @@
 """The answer type for sets of labels: one logit per label. An example may have any number of labels, even none.
 
-A cell is the JSON list of the labels that a row has; ``data/cells.py`` makes it from a list, or from a text with names
-and separators. If each label has a column of its own, the cell is a JSON object with the labels whose value is known:
-``{"toxic": 1, "threat": 0}``.
+Here, a cell is a JSON text with all labels of one row. There are two forms:
+
+- If one column of the file holds the labels, the cell is a JSON list of the labels that the row has, such as
+  ``["toxic", "threat"]``. ``data/cells.py`` makes the cell from a list, or from a text with names and separators.
+- If each label has a column of its own, with 1 for yes and 0 for no, one cell is made from all these columns. The cell
+  is a JSON object, such as ``{"toxic": 1, "threat": 0}``. A label whose column is empty in this row is left out.
 
 Dimension key: B examples, K labels.
 """

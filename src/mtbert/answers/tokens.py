@@ -162,7 +162,10 @@ class TagLabels(LabelKind[Ragged]):
         return written.with_values(repaired_W.astype(np.float64))
 
     def repaired(self, task: TaskFacts, cells: Cells) -> Tags:
-        """Returns the number of wrong tags in each cell. A tag is wrong if :meth:`read` changes it."""
+        """Returns an array of integers, ``[B]``: for each cell, the number of tags that :meth:`read` changes.
+
+        If the task's tags are not BIO tags, all numbers are 0.
+        """
         written, known = _written(task, cells), scheme(task.labels or ())
         if not known.bio:
             return np.zeros(len(written), np.int64)

@@ -33,9 +33,14 @@ def export(
 ) -> None:
     """Write a trained model in a form that other programs load.
 
-    The form is onnx, transformers or sentence-transformers. The exported model answers 256 rows of dev, or the rows of
-    --input, and its answers are compared with those of the original model. If a probability or a cosine differs by more
-    than 0.0001, or a score by more than 0.0001 of the task's range, the export fails and writes nothing.
+    The form is onnx, transformers or sentence-transformers. The exported model is compared with the original model on
+    rows of dev, or of --input. If the two models differ too much, the export fails and writes nothing.
+
+    Without --int8, the answers to up to 256 rows are compared. A probability or a cosine may differ by at most 0.0001,
+    and a score by at most 0.0001 of the task's range.
+
+    With --int8, the metric of each task is compared on up to 2,000 rows with labels. The metric may be lower by at most
+    --tolerance.
 
     Examples:
 

@@ -258,7 +258,12 @@ CHANGES: tuple[tuple[str, ...], ...] = (
 
 @dataclass(frozen=True)
 class Scene:
-    """The content of a sentence: who does what to whom, in what mood and where. Each of these five has two wordings."""
+    """The content of a sentence: who does what to whom, in what mood and where.
+
+    ``mood``, ``who``, ``action``, ``whom`` and ``place`` each hold two wordings of the same meaning, such as
+    ``("boy", "lad")``. The wordings of ``action`` are stems of verbs, such as ``("help", "assist")``. ``past`` says
+    whether the sentence is in the past tense.
+    """
 
     mood: tuple[str, str]
     who: tuple[str, str]

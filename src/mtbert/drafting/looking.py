@@ -29,7 +29,10 @@ class GivenFile:
 
     @property
     def is_data_set(self) -> bool:
-        """Whether the place is a folder that the library ``datasets`` wrote. Recipes refer to it with ``hub``."""
+        """Whether ``path`` is a folder that ``Dataset.save_to_disk`` wrote, and not a file.
+
+        A recipe names such a folder under the key ``hub``, as in ``train: {hub: my-folder}``.
+        """
         return self.path.is_dir()
 
     @property

@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 
 
 class MeanSquaredError(Settings):
-    """The mean squared difference between prediction and label, both mapped from the task's range to [0, 1].
+    """The mean squared difference between prediction and label, where labels are mapped to [0, 1].
 
-    For scores from 0 to 5, this is 1/25 of the squared error in the unit of the labels. If an example has several
-    scores, its loss is the mean over its known scores. The prediction of the cosine head is the cosine itself, without
-    clamping, as in Reimers and Gurevych, "Sentence-BERT", 2019.
+    Labels are mapped from the task's range. For a range from 0 to 5, the label 4 becomes 0.8, and the loss is 1/25 of
+    the squared error in the unit of the labels. If an example has several scores, its loss is the mean over its known
+    scores.
+
+    The prediction is compared with the mapped label as it is. With the cosine head, the prediction is the cosine, from
+    -1 to 1, without clamping, as in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
     needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine", soft=True)
