@@ -1,6 +1,7 @@
-"""The rows of a recipe's tables. Each table is read once for all of its tasks, and split.
+"""The rows of a recipe's tables. Each table is read once for all of its tasks, and split into train and dev rows.
 
-The parts of a split are the train rows, the held-out rows and the dev rows.
+The model is trained on the train rows, and scored on the dev rows. If thresholds or calibrations are fitted, some of
+the train rows are set aside for this purpose. These rows are called held-out rows; the model is not trained on them.
 
 Dimension key: B examples of a task.
 """

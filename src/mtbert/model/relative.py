@@ -52,12 +52,13 @@ class Distances:
 
 
 def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
-    """Returns the distances that occur between two tokens of the same sequence in a batch.
+    """Returns the distances from ``-L`` to ``L``, where ``L`` is the length of the longest sequence in a batch.
 
-    If ``apart`` is true, the result lists the distances separately for each span of the batch
-    (:class:`~mtbert.batch.Span`), and a few more at the end, so that the number of listed distances is neither the
-    number of tokens nor the number of sequences. A module can therefore tell from the number of rows of its input
-    whether the rows stand for distances, tokens or sequences.
+    The length includes padding. If ``apart`` is true, the result has a separate list of distances for each span of the
+    batch (:class:`~mtbert.batch.Span`), and ``L`` is the length of the longest sequence in the span. For the last span,
+    ``L`` is larger if the total number of distances would otherwise equal the number of tokens or of sequences. A
+    module can therefore tell from the number of rows of its input whether the rows stand for distances, tokens or
+    sequences.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -107,9 +108,10 @@ class ByDistance(ABC):
     zero: int | Mapping[str, int]
 
     def only(self, span: str) -> Self:
-        """Returns a copy with only the table rows for the span called ``span``.
+        """Returns a copy of ``self`` that holds only the distances of the span called ``span``, and their rows.
 
-        If all spans share the same table rows, returns ``self``.
+        A span is the part of the batch that holds the examples of one data table. If all spans share one list of
+        distances, returns ``self``.
         """
         if not isinstance(self.zero, Mapping):
             return self

@@ -110,9 +110,11 @@ def load_study(name: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> 
 
 
 def _without_recipes(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, RecipeLike]]:
-    """Returns a pair: the content of a study that is a dict, and those of its recipes that are no names, by their rows.
+    """Takes the recipes that are not given by name out of a study. Returns a pair: the study, and a dict of recipes.
 
-    In the content, such a recipe is replaced by the text ``GIVEN``.
+    ``given`` is the study: the content of a study's file, as a dict. Each row of the study has a recipe: a name, a dict
+    or a ``Recipe``. The dict of recipes maps the name of a row to its recipe, for all rows whose recipe is a dict or a
+    ``Recipe``. In the returned study, the text ``GIVEN`` stands in place of each of these recipes.
     """
     content, recipes = dict(given), dict[str, RecipeLike]()
     if isinstance(content.get("rows"), Mapping):

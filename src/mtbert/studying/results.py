@@ -37,7 +37,11 @@ OUTLINE_FILE = "study.json"
 
 
 class Outline(Settings):
-    """The content of ``study.json``: the recipes and seeds of a study, and the control to which each is compared."""
+    """The content of ``study.json``: the recipes of a study, its seeds, and the name of each recipe's control.
+
+    The control of a recipe is another recipe of the study, with which the study compares the recipe. Usually, the
+    control lacks one technique of the recipe. Some recipes have no control.
+    """
 
     rows: dict[str, str | None]  # each row's control
     sources: dict[str, str]  # the name of each row's recipe

@@ -50,8 +50,12 @@ class BestSoFar:
     def count(self, score: float, sure: float = 0.0) -> bool:
         """Records a new evaluation; returns whether it is the best one so far.
 
-        The new evaluation is the best one if its score is higher than all earlier scores. If its score equals the
-        highest one, it is the best one if its ``sure`` is at least as large as that of the best one before.
+        Args:
+            score: The score of the new evaluation. If it is higher than all earlier scores, the new evaluation is the
+                best one.
+            sure: A number that decides between equal scores, such as the mean log-likelihood. If ``score`` equals the
+                highest earlier score, the new evaluation is the best one unless the earlier best evaluation has a
+                larger ``sure``.
         """
         higher = score > self.score
         self.since = 0 if higher else self.since + 1

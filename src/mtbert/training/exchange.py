@@ -19,7 +19,7 @@ class _Outline:
     """A message that announces :class:`Sums`. A process sends it to its partner before it sends the gradients.
 
     Attributes:
-        rest: The sums without gradients.
+        rest: A copy of the :class:`Sums` in which the list of gradients is empty.
         shapes: The shape of each gradient; None if there is no gradient.
         rows: For each sparse gradient, the number of its rows that are not 0; None for all other gradients.
     """

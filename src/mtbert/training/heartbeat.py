@@ -75,10 +75,11 @@ def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) ->
 
 
 def _listen(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
-    """Ends this process if another process has missed too many heartbeats in a row, or does not begin at all.
+    """Ends this process if another process misses too many heartbeats in a row, or sends no heartbeat for too long.
 
     ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
-    count. Until all processes are connected, the first one that has begun says now and then which ones have not.
+    count. Until all processes are connected, a message on standard error regularly names the processes that have not
+    sent a heartbeat yet. Only the process with the lowest rank of all that have sent a heartbeat prints the message.
     """
     before, missed, looks = list(heard), [0] * processes.size, 0
     while not ended.wait(EVERY):

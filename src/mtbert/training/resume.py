@@ -61,8 +61,8 @@ def resume_run(
             counts evaluations from 0 again.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
-        processes: The processes that train the run together. This must be the first of them. A run may be resumed with
-            another number of processes.
+        processes: The processes that train the run together. Only the first of them calls this function. A run may be
+            resumed with another number of processes.
 
     Raises:
         ValueError, FileNotFoundError: If ``overrides`` change any setting but ``data.root``, if ``out`` holds no run,

@@ -35,9 +35,13 @@ class RoundPlan:
 
     @classmethod
     def of(cls, recipe: Recipe, sizes: Mapping[str, int]) -> Self:
-        """Returns the plan of a run of ``recipe``: how many rounds each epoch has, and what follows from this number.
+        """Returns the plan of a run of ``recipe``.
 
-        ``sizes`` maps each table to its number of train rows.
+        The plan holds the number of rounds in each epoch, the number of steps in a round, and the expected number of
+        passes over the train rows of each task.
+
+        A round is one joint step with a batch of every table or, if tables take turns, one step with each table.
+        ``sizes`` maps the name of each table to its number of train rows.
         """
         train, tables = recipe.train, recipe.tasks_by_table()
         drawn = {name: tables[name][0].batch_size for name in sizes}
@@ -80,7 +84,8 @@ class RoundPlan:
     def evaluations(self, every: int | str) -> frozenset[int]:
         """Returns the step counts at which dev is scored: an element ``n`` means "after ``n`` steps".
 
-        The end of the run is always included.
+        The end of the run is always included. A round is one joint step with a batch of every table or, if tables take
+        turns, one step with each table.
 
         Args:
             every: The number of rounds between evaluations, or ``epoch`` for an evaluation at the end of each epoch.

@@ -47,7 +47,9 @@ class Sums:
     """The sums over some shards of a step.
 
     Attributes:
-        gradients: For each weight, or for each pair of a task and a weight, the gradient; None counts as zeros.
+        gradients: A list with the gradient of each trained weight; None counts as zeros. If the recipe needs a separate
+            gradient for each task, the list begins with further entries: for each task, the gradient of its loss with
+            respect to each weight that the tasks share. The later entries of the shared weights are then None.
         losses: The value of each loss before weighting, keyed by ``task.loss``.
         tokens: The number of tokens.
         error: Why there are no sums: a message about a loss that is not finite. None if there are sums.

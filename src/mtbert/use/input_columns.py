@@ -17,16 +17,17 @@ from mtbert.use.predictor import Predictor
 def answering(
     recipe: Recipe, candidates: Sequence[str], name: str, reasons: Mapping[str, str], repair: str = ""
 ) -> tuple[list[str], list[str]]:
-    """Returns a pair: the tasks that can answer an input (a file, for example), and a list of warnings.
+    """Returns a pair: the names of the tasks that can answer an input (a file, for example), and a list of warnings.
 
-    The list is empty if all tasks can answer. Otherwise, it contains one warning, which names the tasks that cannot.
+    If all candidates can answer, there is no warning. Otherwise, one warning names the candidates that cannot answer.
 
     Args:
         recipe: The recipe of the run. A task can answer only if the recipe has a loss that trains the task's answers.
         candidates: The names of the tasks to choose from.
         name: The name of the input, for messages.
         reasons: A dict from task name to a further reason why the task cannot answer.
-        repair: What the user can do so that these tasks answer; the messages end with it.
+        repair: A sentence that tells the user what to do so that all candidates can answer. The warning and the error
+            end with this sentence. If the sentence is empty, the error ends with general advice.
 
     Raises:
         ValueError: If no task is left.

@@ -136,6 +136,8 @@ def check_has(name: str, columns: Collection[str], wanted: Sequence[str]) -> Non
 class PartPlan:
     """Everything that a process needs to make parts, as plain values that can be sent to another machine.
 
+    A part is an output file with the answers to some rows of an input file.
+
     Attributes:
         run: The folder of the run or model.
         recipe: The recipe of the run, which names the columns that tasks read.

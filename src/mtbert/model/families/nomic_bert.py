@@ -1,9 +1,12 @@
 """NomicBERT: BERT with rotary positions, a gated activation, and no biases in the linear layers.
 
 Source: Nussbaum et al., "Nomic Embed: Training a Reproducible Long Context Text Embedder", 2024. The names of weights
-are those in published files, which transformers writes too. Such files hold each size twice, because the authors' own
-code reads other keys, such as ``n_embd``. Both must agree. The keys ``n_positions`` (8,192 in published files) and
-``max_trained_positions`` are not read: as in transformers, ``max_position_embeddings`` is the limit.
+are those in published files, which transformers writes too.
+
+The ``config.json`` of a published model holds each size twice: under the key that transformers reads, such as
+``hidden_size``, and under the key that the authors' own code reads, such as ``n_embd``. Both values must agree. The
+keys ``n_positions`` (8,192 in published files) and ``max_trained_positions`` are not read: as in transformers,
+``max_position_embeddings`` is the limit.
 """
 
 from dataclasses import replace

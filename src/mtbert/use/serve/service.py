@@ -74,7 +74,8 @@ class Service:
         """Returns the answers to rows of texts, and the indices of the rows that were cut because they were too long.
 
         The answers are a list with one dict ``{task: answer}`` per row. A row is answered by those tasks in ``names``
-        that take as many texts as the row has. Their numbers are rounded, as in the files of ``mtbert predict``.
+        that take as many texts as the row has. The numbers in the answers are rounded, as in the files of
+        ``mtbert predict``.
 
         Raises:
             Refused: If a task does not exist, if a text is not allowed, or if no task takes as many texts as a row has.
