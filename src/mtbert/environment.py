@@ -156,7 +156,8 @@ def make_record(
         data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
         leaked: A dict from task to the number of the task's dev examples that contain a text from the train data.
-        launch: The mark by which processes that ``torchrun`` restarts know the run that they began.
+        launch: A random text that identifies the ``torchrun`` that started this process. None if no ``torchrun`` did,
+            or if ``torchrun`` may not restart processes. By this text, restarted processes recognise their run.
     """
     return RunRecord(
         python=platform.python_version(),

@@ -31,7 +31,8 @@ def asked(what: str, question: Callable[[], _Answer], repair: str = "") -> _Answ
     Args:
         what: The name of the model or file that is asked for. Error messages begin with this name.
         question: The function.
-        repair: What the user can do besides. Error messages about the Hub end with it.
+        repair: Further advice for the user, with a space in front, such as ``" Or give a folder."``. Every error
+            message ends with this advice, except that about a full disk.
 
     Raises:
         FileNotFoundError: If the Hub has no such model, or hides it from the user.

@@ -257,13 +257,18 @@ def _remove(made: Iterable[Path]) -> None:
 
 
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
-    """Locks the folder ``place`` and returns the lock's file descriptor; None if the folder is removed meanwhile.
+    """Locks the folder ``place`` and returns the file descriptor of the lock.
 
-    A missing folder is created first, and every folder that is created is added to ``made``. If an interrupted
-    replacement left the folder under another name, it is moved back.
+    Returns None if another process removes or moves the folder or its lock file meanwhile.
+
+    If the folder does not exist, the folder and its missing parents are created and added to ``made``. If a process was
+    killed while replacing the folder, the folder may still have a temporary name. The folder is then renamed to
+    ``place``.
+
+    If another process holds the lock and ``wait`` is true, waits for the lock.
 
     Raises:
-        BlockingIOError: If another process holds the lock.
+        BlockingIOError: If another process holds the lock and ``wait`` is false.
     """
     with suppress(FileNotFoundError):
         found = find_held(place)

@@ -140,7 +140,7 @@ def plain_console(file: IO[str] | None = None, *, stderr: bool = False, quiet: b
 
 
 def caller_console(progress: bool | None, *, stderr: bool = False) -> "Console":
-    """Returns the console for a call from Python. It prints if ``progress`` is true, and None is true in a notebook."""
+    """Returns a console that prints if ``progress`` is true, or if it is None and the code runs in a notebook."""
     console = plain_console(stderr=stderr)
     console.quiet = not (console.is_jupyter if progress is None else progress)
     return console
@@ -246,7 +246,7 @@ def worded_for_shell() -> Iterator[None]:
 
 
 def worded(shell: str, python: str) -> str:
-    """Returns ``shell`` in a process that the command line has started, and ``python`` in any other."""
+    """Returns the wording of a message: ``shell`` inside :func:`worded_for_shell`, and otherwise ``python``."""
     return shell if _in_shell else python
 
 
@@ -285,7 +285,7 @@ def option(name: str, value: object = None) -> str:
 
 
 def same_again() -> str:
-    """Returns the advice of a message about work that was stopped, and that the same command or call continues.
+    """Returns the advice to repeat a command or call that was stopped. Repeating it continues the work.
 
     >>> with worded_for_shell():
     ...     same_again()

@@ -34,13 +34,16 @@ class Lost(ConnectionError):
 
 
 class Processes:
-    """One process that trains a run alone. :class:`Connected` is one of several that train a run together.
+    """The processes that train one run, as seen by one of these processes.
+
+    In this class, the run has only one process. In the subclass :class:`Connected`, it has several.
 
     Attributes:
         rank: The number of this process, counted from 0.
         size: The number of processes.
-        launch: A random text that belongs to the ``torchrun`` that started these processes. It stays the same when they
-            are restarted. None without torchrun, and if that restarts nothing (``--max-restarts 0``).
+        launch: A random text that identifies the ``torchrun`` that started the processes. The text stays the same when
+            ``torchrun`` restarts the processes. None if no ``torchrun`` started them, or if ``torchrun`` may not
+            restart them (``--max-restarts 0``).
         restarted: Whether ``torchrun`` has started these processes in place of others that failed.
         met: Whether all processes are connected.
         told: A function. It takes a sentence that names a lost process, and returns the whole error message.
@@ -102,7 +105,10 @@ class Processes:
         raise NotImplementedError
 
     def fail(self) -> None:
-        """Stops the heartbeats of this process, which ends early. The others then end too, even if this one hangs."""
+        """Stops the heartbeats of this process. A process calls this method when an error is about to end it.
+
+        Without the heartbeats, the other processes of the run end too, even if this process hangs before its end.
+        """
 
     def may_speak(self) -> bool:
         """Returns whether this process should print why the run ended. Only the first one that asks gets True."""

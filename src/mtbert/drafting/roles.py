@@ -153,7 +153,10 @@ def is_pair(first: SeenColumn, second: SeenColumn) -> bool:
 
 
 def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns a task for each column that at least one answer type can read as labels."""
+    """Returns a :class:`Label` for each column in ``columns`` that at least one answer type can read as labels.
+
+    A :class:`Label` describes one task. ``texts`` are the columns that may hold the task's texts.
+    """
     return [Label([column], types, column.name) for column in columns if (types := suited([column], texts))]
 
 
@@ -211,10 +214,11 @@ def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
 
 
 def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
-    """Yields pairs of tasks whose labels differ only in name, such as ``0`` and ``negative``.
+    """Yields pairs of tasks with the same labels under different names, such as ``0`` and ``negative``.
 
-    The first task of a pair can be dropped, and the second is kept. The second has a general name, or comes first in
-    the file.
+    The first task of a pair can be dropped, and the second should be kept. The task to keep is the one whose label
+    column has a general name, such as ``label``. If both or neither of the columns have a general name, the task to
+    keep is the one that comes earlier in ``labels``.
     """
     kept: list[Label] = []
     for label in sorted(labels, key=lambda label: not label.columns[0].named_any_label):

@@ -71,13 +71,14 @@ class CrossEntropy(Settings):
 
 
 class BinaryCrossEntropy(Settings):
-    """Binary cross-entropy in nats, averaged over examples.
+    """Binary cross-entropy in nats, averaged over examples, for yes/no labels and for sets of labels.
 
-    Each label has one logit. The value of a label is a number from 0 to 1.
+    In a set, each label of the task is a yes/no decision. A decision has one logit, and a target from 0 (no) to 1
+    (yes). For sets, the loss of an example is the mean over the labels whose targets are known.
 
-    For sets of labels, the loss of an example is the mean over its known labels. ``smoothing`` and ``class_weights``
-    work as in :class:`CrossEntropy` with two classes. For sets, a class weight is the weight of ``yes``, and ``no`` has
-    weight 1.
+    ``smoothing`` works as in :class:`CrossEntropy` with the two classes no and yes. For yes/no labels,
+    ``class_weights`` works as in :class:`CrossEntropy` too. For sets, ``class_weights`` holds a weight of yes for each
+    label of the task, and no has weight 1.
     """
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)

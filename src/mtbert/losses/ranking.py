@@ -99,14 +99,15 @@ RIGHT_CANDIDATES = Needs(
 
 
 def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns three tensors about the rows that have a right candidate.
+    """Returns three tensors about the B rows that have a right candidate.
 
-    In a ranking, these are all rows. In a task of pairs, they are the rows with label 1, and ``C`` is 1.
+    In a ranking, all rows have a right candidate. In a task of pairs, only the rows with label 1 have a right
+    candidate.
 
     Returns:
-        First, the vectors of the queries, ``[B, D]``. Second, the vectors of the candidates, with the right candidate
-        in front, ``[B, C, D]``. Third, a number for each text, with the query in front, ``[B, 1 + C]``. Equal numbers
-        mean equal texts.
+        First, the vectors of the queries, ``[B, D]``. Second, the vectors of the C candidates of each row, with the
+        right candidate in front, ``[B, C, D]``. In a task of pairs, C is 1. Third, a number for each text, with the
+        query in front, ``[B, 1 + C]``. Texts with equal numbers mean the same.
     """
     import torch
 

@@ -231,7 +231,7 @@ class Encoder(nn.Module):
         return _multiplied(self.layers, first_only=first_only)
 
     def multiplied_lower(self, layers: int) -> int:
-        """Returns how many parameters the lowest layers have, if ``layers`` of them are counted.
+        """Returns the number of parameters in the lowest transformer layers. ``layers`` is the number of these layers.
 
         Each of these parameters is applied to every token.
         """

@@ -44,9 +44,10 @@ class Distances:
 
     @property
     def spans(self) -> dict[str, slice]:
-        """A dict from each span to the slice of ``values_R`` that is the span's copy of the distances.
+        """A dict from each span to the slice of ``values_R`` that holds the distances of this span.
 
-        The dict is empty if the spans have no copies of their own.
+        A span is the part of the batch that holds the rows of one data table. If the whole batch shares a single list
+        of distances, the dict is empty.
         """
         return _spans(self.zero)
 
@@ -77,10 +78,12 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
 
 def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
-    """Returns a dict from each span to its slice of the list of distances. Each span has a copy of the distances there.
+    """Returns a dict from each span to the slice of a list of distances that holds the distances of this span.
 
-    ``zero`` maps each span to the index of distance 0, which is in the middle of the span's slice. The slices follow
-    one another. If ``zero`` is a single index, the spans have no copies, and the dict is empty.
+    A span is the part of a batch that holds the rows of one data table. The list holds the distances of all spans, one
+    span after the other. The distances of a span are ``-n`` to ``n``, where ``n`` depends on the span. ``zero`` maps
+    each span to the index of the span's distance 0 in the list. If ``zero`` is a single index, all spans share the same
+    distances, and the dict is empty.
     """
     found, start = {}, 0
     if isinstance(zero, Mapping):
@@ -237,8 +240,8 @@ class DistanceVectors(ByDistance):
 def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tensor:
     """Returns the attention scores ``[G * H, Q, L]`` of G sequences with H heads, Q queries and L keys each.
 
-    ``q`` and ``k`` hold the queries and keys of the tokens. ``rows_R3D`` holds a query and a key for each distance
-    between two tokens.
+    ``q`` and ``k`` hold the queries and keys of the tokens. ``rows_R3D`` holds a query, a key and a value for each
+    distance between two tokens. The values are not used.
     """
     width, (queries, length) = q.shape[2], (q.shape[1], k.shape[1])
     # The values of distances are not used. Leaving them out would save about 1% of a step (short texts) and 5% (512

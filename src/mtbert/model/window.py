@@ -31,9 +31,11 @@ def takes_blocks(length: int, window: int) -> bool:
 def mix_blocks(
     mix: Mix, q_RLE: Tensor, k_RLE: Tensor, v_RLE: Tensor, padding_SL: Tensor | None, heads: int, window: int
 ) -> Tensor:
-    """Returns the output of local attention for all tokens, ``[R, L, E]``, computed by ``mix`` in blocks.
+    """Returns the output of local attention, ``[R, L, E]``, which ``mix`` computes in blocks of tokens.
 
-    ``padding_SL`` is true where a sequence has no token; None stands for no padding.
+    Each token attends to the tokens of its sequence that are at most ``window`` positions away. There are S sequences,
+    and R is S times ``heads``. ``padding_SL`` is true where a sequence has no token. If ``padding_SL`` is None, all
+    sequences have L tokens.
     """
     rows, length, width = q_RLE.shape
     behind = -length % window  # places without a token, which fill the last block

@@ -36,7 +36,10 @@ def extend(base: Mapping[str, Any], change: Mapping[str, Any], kind: object = Re
 
 
 def _kinds_of(kind: object, key: str) -> Iterator[object]:
-    """Yields the types that the value of ``key`` may have in a part of a recipe; nothing if they are not known."""
+    """Yields the types that the value of ``key`` may have in a part of a recipe. ``kind`` is the type of this part.
+
+    Yields nothing if ``kind`` is neither a dict type nor a subclass of ``Settings`` with a field ``key``.
+    """
     if get_origin(kind) is dict:
         yield from _members(get_args(kind)[1])
     elif isinstance(kind, type) and issubclass(kind, Settings) and key in kind.model_fields:

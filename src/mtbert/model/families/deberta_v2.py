@@ -139,10 +139,11 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
 
 
 def buckets(span: int, farthest: int, number: int) -> list[int]:
-    """Returns the bucket of each distance from 0 to ``number - 1``.
+    """Returns a list with the number of the bucket of each distance from 0 to ``number - 1``.
 
-    Every distance up to half of ``span`` has a bucket of its own. Each further bucket holds a range of distances, and
-    these ranges get longer with the distance. The distance ``farthest - 1`` is in bucket ``span - 1``. As in
+    A distance of at most ``span // 2`` is alone in its bucket, and the bucket's number equals the distance. Each
+    further bucket holds a range of distances, and the ranges get longer with the distance. The distance
+    ``farthest - 1`` is in bucket ``span - 1`` if ``span`` is even, and in bucket ``span - 2`` if ``span`` is odd. As in
     transformers, logarithms are computed in float32.
     """
     near = span // 2
