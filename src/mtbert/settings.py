@@ -110,7 +110,12 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
 
 
 def _with_right_keys(error: ValidationError, settings: type[Settings]) -> list[InitErrorDetails]:
-    """Returns the errors in ``error``. Those about unknown keys suggest a key, those about missing keys list values."""
+    """Returns the errors in ``error``, with better messages about unknown and missing keys of ``settings``.
+
+    The message about an unknown key says which key to use instead. If a missing key allows only a few values, the
+    message about the missing key lists these values. If an unknown key is a misspelt required key, the error about the
+    missing required key is left out.
+    """
     errors, known = error.errors(include_url=False), settings.model_fields
     unknown = [str(e["loc"][0]) for e in errors if e["type"] == "extra_forbidden" and len(e["loc"]) == 1]
     hints = {key: _meant(key, known, settings.short) for key in unknown}

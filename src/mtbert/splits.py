@@ -147,10 +147,14 @@ def split_table(recipe: Recipe, name: str) -> TableSplit:
 def _cut(
     recipe: Recipe, readers: Sequence[TaskRecipe], whole: SourceTable, tables: Sequence[SourceTable]
 ) -> TableSplit:
-    """Splits a table into train, dev and held-out rows. ``whole`` is the train data before ``where`` removes rows.
+    """Splits a table into train, dev and held-out rows.
 
-    ``tables`` holds the train data without these rows, and the dev data if dev has a source of its own. In this case,
-    ``whole`` is not used.
+    Args:
+        recipe: The recipe.
+        readers: The settings of the tasks that read the table.
+        whole: The train data with the rows that the setting ``where`` removes. Not used if dev has a source of its own.
+        tables: First, the train data without the rows that ``where`` removes. Second, the dev data, if dev has a source
+            of its own.
     """
     settings = readers[0]
     views = [_views(table, readers) for table in tables]

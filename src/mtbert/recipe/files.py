@@ -43,12 +43,14 @@ def load_recipe(name: str, overrides: Sequence[str] = (), beside: Path | None = 
 
 
 def load_run_recipe(file: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Returns the recipe stored in the folder of a run or of ``mtbert tune``, with ``overrides`` applied.
+    """Returns the recipe in ``file``, which is in the folder of a run or of ``mtbert tune``, with ``overrides``
+    applied.
 
     A recipe that an earlier version of mtbert wrote is translated into today's settings.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder has no recipe, or if the recipe or ``overrides`` have mistakes.
+        FileNotFoundError: If ``file`` does not exist.
+        ValueError: If the recipe or ``overrides`` have mistakes.
     """
     raw = modern(_resolve(str(file), Path()))
     try:
@@ -110,7 +112,10 @@ def given_recipe(
 
 
 def _own_tasks(tasks: Any) -> list[str]:
-    """Returns the names of the tasks that have files of their own."""
+    """Returns the names of the tasks that read data files of their own, and not a table of the recipe.
+
+    ``tasks`` is the content of ``tasks`` in a recipe file, before validation.
+    """
     each = tasks.items() if isinstance(tasks, Mapping) else ()
     return [name for name, task in each if not isinstance(task, Mapping) or task.get("table") is None]
 

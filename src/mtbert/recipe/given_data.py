@@ -14,7 +14,7 @@ RecipeLike = str | Path | Mapping[str, Any] | Recipe
 
 
 def check_by_name(data: object) -> None:
-    """Raises a TypeError if ``data`` is not a dict, such as a single data frame."""
+    """Raises a TypeError if ``data`` is anything but a dict, for example a single data frame."""
     if not isinstance(data, Mapping):
         raise TypeError(
             f"data: must be a dict of rows by task or table, found {type(data).__name__}. "

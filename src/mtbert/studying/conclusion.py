@@ -153,7 +153,10 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
 
 
 def _findable(least: Sequence[float]) -> str:
-    """Returns the end of a sentence that says how small a difference the study still finds, by each deciding score."""
+    """Returns the end of a sentence that says how small a true difference between two recipes the study usually finds.
+
+    ``least`` holds this difference for each score that is tested, or infinity if the study can miss any difference.
+    """
     known = [x for x in least if not math.isinf(x)]
     if not known:
         return "a study like this one can miss any difference, however large: the scores vary too much."
@@ -314,7 +317,10 @@ def _lower_end(score: ScoreEstimate) -> float:
 
 
 def _headline_of_one(results: Results, summary: Summary, row: str, score: str) -> str:
-    """Returns sentences about one recipe: when its run was stopped, its score, and that of the best constant answer."""
+    """Returns sentences with a score of the recipe ``row``, and with the same score of the best constant answer.
+
+    If the recipe's run was stopped, the first sentence says how far it had come. ``score`` is the score's name.
+    """
     scores, constant = summary.rows[row].scores, summary.baseline[score]
     found = scores[score]
     who = shown(row) if results.stopped is None else f"{results.stopped.sentence} {shown(row)}"

@@ -13,9 +13,10 @@ DOUBTFUL = 0.99  # from this score on, the report asks whether dev is too easy
 
 
 def like_dev(results: Results) -> str:
-    """Returns a sentence that says where the dev examples of each task come from, and that scores hold for no others.
+    """Returns a sentence that says where the dev examples of each task come from.
 
-    Tasks with the same dev data are named together.
+    The sentence also says that the scores say nothing about texts of other kinds. Tasks with the same dev data are
+    named together.
     """
     by_origin: dict[str, list[str]] = {}
     for name in results.dev:
@@ -29,7 +30,11 @@ def like_dev(results: Results) -> str:
 
 
 def chosen_on_dev(results: Results, row: str) -> list[str]:
-    """Returns a sentence that says that a run's model was chosen by its dev scores; none if there was no choice."""
+    """Returns a list with one sentence, which says that the model was chosen by its scores on dev.
+
+    The model is that of the recipe ``row``. If each run of the recipe was evaluated at most once, there was no choice,
+    and the list is empty.
+    """
     scored = [sum("evaluation" in line for line in run.steps) for run in results.runs[row].values()]
     if max(scored) < 2:
         return []
@@ -38,7 +43,10 @@ def chosen_on_dev(results: Results, row: str) -> list[str]:
 
 
 def leaked(results: Results) -> list[str]:
-    """Returns a sentence that names the tasks with texts that are in both train and dev. Without such a task: none."""
+    """Returns a list with one sentence, which names all tasks whose train and dev examples share texts.
+
+    If no task has shared texts, the list is empty.
+    """
     found = []
     for name, dev in results.dev.items():
         most = max(r.record.leaked.get(name, 0) for by_seed in results.runs.values() for r in by_seed.values())
@@ -52,7 +60,10 @@ def leaked(results: Results) -> list[str]:
 
 
 def nearly_perfect(scores: Mapping[str, float]) -> list[str]:
-    """Returns a sentence of doubt about the tasks whose dev score is 1 or nearly so; none if there is no such task."""
+    """Returns a list with one sentence, which doubts the scores of all tasks whose dev score is 0.99 or more.
+
+    ``scores`` maps the name of each task to its dev score. If no task has such a high score, the list is empty.
+    """
     found = [name for name, score in scores.items() if score >= DOUBTFUL]
     if not found:
         return []

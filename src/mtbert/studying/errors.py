@@ -226,8 +226,10 @@ class Errors:
         """Returns the data for the report's list of examples, as JSON values.
 
         The list ``answers`` of an example contains an entry for every run: the answer, its probability, its distance
-        from the label, and its loss. The entry is null if the run does not have the task of the example. ``row``
-        is the name of a recipe: the page first shows its first run, and the task in which it is wrong most often.
+        from the label, and its loss. The entry is null if the run does not have the task of the example.
+
+        ``row`` is the name of a recipe. The page first shows the first run of this recipe, and the task on which this
+        recipe is wrong most often.
         """
         runs = [(name, seed) for name, by_seed in self.results.runs.items() for seed in by_seed]
         rows = list(self.results.runs)

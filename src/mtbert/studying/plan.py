@@ -141,12 +141,13 @@ def make_plan(
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
         overrides: Changes to every recipe of the study, as ``a.b=c``. These changes are applied last.
-        recipes: Recipes that were not given by name, by the names of their rows.
+        recipes: A dict from row to recipe, for the rows whose recipe was given as a dict or a ``Recipe``, and not by
+            its name. A row is a recipe of the study.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
-        ValueError: If a recipe cannot be used, if the settings name a row (a recipe of the study) or a task that does
-            not exist, or if recipes of the study cannot be compared with each other.
+        ValueError: If a recipe cannot be used, if the settings name a row or a task that does not exist, or if recipes
+            of the study cannot be compared with each other.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}
@@ -220,10 +221,19 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the control of a recipe. Both are recipes that ``study`` compares.
+    """Returns the name of the row that is the control of the row ``base``. A row is a recipe of ``study``.
 
-    ``base`` is the name of the recipe. Returns None if neither the study's file nor the file of the recipe names a
-    control.
+    If the study's file names a control for ``base``, returns this control. Otherwise, returns the first other row with
+    the recipe ``of_recipe``. If ``of_recipe`` is None too, returns None.
+
+    Args:
+        study: The settings of the study.
+        name: The name of the study in error messages.
+        base: The name of the row whose control is wanted.
+        of_recipe: The control that the recipe of ``base`` names; None if it names none.
+
+    Raises:
+        ValueError: If the named control is not another row of the study.
     """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]

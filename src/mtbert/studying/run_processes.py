@@ -127,7 +127,11 @@ class _Crew:
         return len(self.running) < self.workers and _room([worker.process for worker in self.running.values()])
 
     def _take(self, name: str) -> bool:
-        """Starts a worker for a run, unless the run has ended or failed. Returns False if another command trains it."""
+        """Starts a worker for the run ``name``, unless no worker is needed or another command trains the run.
+
+        Returns False if another command trains the run. Otherwise, returns True, also if the run has ended or failed
+        and no worker is started.
+        """
         place = self.places[name]
         held = None if place.ended.exists() else locks.claim_folder(place.folder)
         if held is None and not place.ended.exists():

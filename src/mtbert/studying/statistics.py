@@ -47,10 +47,11 @@ class Estimate:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Returns the lower and the upper end of the mean's 95% interval, or None if nothing is known about it.
+        """Returns the lower and the upper end of the mean's 95% interval, by Student's t distribution.
 
-        The interval is that of Student's t distribution, cut off at the bounds. Nothing is known if the mean is the
-        same on all resamples of the examples and for all seeds.
+        The interval is cut off at the lowest and the highest possible value (``bounds``). Returns None if ``se`` is 0.
+        This happens if the mean is the same on all resamples of the examples and for all seeds, so that the size of its
+        error cannot be estimated.
         """
         if self.se == 0:
             return None
@@ -104,13 +105,19 @@ class ScoreEstimate(Estimate):
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Returns the lower and the upper end of the mean's 95% interval, or None if nothing is known about it.
+        """Returns the lower and the upper end of the mean's 95% interval, or None if the interval cannot be computed.
 
-        For a share of right answers by one run, this is Wilson's score interval. For any other score, it is Wilson's
-        interval for an imagined number of examples, namely that for which a share of this size has the standard error
-        ``se``, with a quantile of Student's t distribution. So the interval lies within the bounds, and it is wide if
-        there are few examples, even if all answers are right. Nothing is known about the mean if such a score is the
-        same on all resamples and for all seeds.
+        The interval is Wilson's score interval, which is made for a share of right answers among ``n`` examples. The
+        quantile in it is that of Student's t distribution.
+
+        - For the share of right answers of one run, ``n`` is the number of examples.
+        - For any other score, ``n`` is computed from ``se``: a share of the same size among ``n`` examples would have
+          the standard error ``se``.
+        - If the score is the same on all resamples and for all seeds, ``n`` cannot be computed from ``se``. For a share
+          of right answers, ``n`` is then the number of examples. For any other score, the result is None.
+
+        The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
+        interval is wide, even if all answers are right.
 
         Source: Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
         """
@@ -138,11 +145,12 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
         resampled_RS: The same scores or differences on resampled examples, ``[R, S]``. Each line is one resample, which
             is the same for all seeds.
 
-    With two or more seeds, the variance of the mean is ``from_examples + from_seeds / S``. Here ``from_examples`` is
-    the variance of the mean over the resamples. ``from_seeds`` is the variance of the scores between seeds, minus the
-    variance of the interaction between seeds and examples. (They interact if an example is easier for one seed than for
-    another.) The interaction is subtracted because ``from_examples`` already includes it. Source: Cornfield and Tukey,
-    "Average values of mean squares in factorials", 1956.
+    With two or more seeds, the variance of the mean is ``from_examples + from_seeds / S``. For ``from_examples``, the
+    mean over seeds is computed on each resample, and the variance of these ``R`` means is taken. ``from_seeds`` is the
+    variance of the scores between seeds, minus the variance of the interaction between seeds and examples. (They
+    interact if an example is easier for one seed than for another.) The interaction is subtracted because
+    ``from_examples`` already includes it. Source: Cornfield and Tukey, "Average values of mean squares in factorials",
+    1956.
 
     The degrees of freedom are computed by Satterthwaite's formula, in which an upper confidence bound replaces the
     variance between seeds. Without the bound, a few seeds whose scores are close together by chance would give too many

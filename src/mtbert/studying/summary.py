@@ -26,9 +26,10 @@ Verdict = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in one score between a recipe of the study and another: its control or the reference recipe.
+    """The difference in one score between two recipes of a study. One recipe is compared with the other.
 
-    The runs of the two compared recipes are paired by seed, and their answers are paired by example.
+    The other recipe is the first recipe's control (a recipe that usually lacks only one technique) or the study's
+    reference recipe. The runs of the two recipes are paired by seed, and their answers are paired by example.
     """
 
     other: str  # the row that is compared with

@@ -70,7 +70,12 @@ class TextTable:
             (folder / f"{self.name}.{ending}").write_text(text, encoding="utf-8")
 
     def _split(self) -> pd.DataFrame:
-        """Returns the table with a column for each number that cells of a column show."""
+        """Returns the table as a data frame in which each number has a cell of its own.
+
+        If the cells of a column show several numbers, the column is split. For example, a column ``accuracy`` with
+        means and standard deviations becomes the columns ``accuracy`` and ``accuracy sd``. All other columns stay
+        whole.
+        """
         frame: dict[str, list[str]] = {}
         for i, column in enumerate(self.columns):
             cells = [row[i] for row in self.rows]

@@ -30,7 +30,10 @@ NO_ROOM = ("database or disk is full", "disk I/O error")  # SQLite's words for a
 
 
 class StorageRecord(Settings):
-    """The content of ``storage.json``: the database with the trials of a folder, and the name of the study in it."""
+    """The content of ``storage.json``, which says where ``mtbert tune`` stores the trials of a search.
+
+    The file holds the URL of a database, and the name of the Optuna study in this database that contains the trials.
+    """
 
     url: str  # without password
     study: str
