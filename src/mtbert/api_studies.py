@@ -23,8 +23,8 @@ class Studied:
     Attributes:
         path: The folder of the study.
         failed: A dict from the name of each failed run to the reason for its failure.
-        answer: What the study found, as in the first lines of its report. An empty text if the report was not written,
-            because runs are left.
+        answer: What the study found, as in the first lines of its report. An empty text if this call did not write the
+            report, for example because some runs have not ended yet.
     """
 
     path: Path

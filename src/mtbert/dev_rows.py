@@ -1,4 +1,4 @@
-"""Draws the rows of train that become dev, and the rows that are held out of train to fit numbers."""
+"""Draws rows of train: the rows that become dev, and the held-out rows, which fit thresholds and calibrations."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

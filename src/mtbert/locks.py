@@ -202,7 +202,8 @@ class Presence:
     def only(self) -> bool:
         """Tries to take the lock for this process alone, and returns whether it succeeded.
 
-        If another process holds the lock too, this process holds no lock afterwards, not even a shared one.
+        If another process holds the lock, alone or shared, returns False. A shared lock that this process held before
+        the call is then released.
         """
         try:
             with _locking(self._file):

@@ -268,7 +268,7 @@ def option(name: str, value: object = None) -> str:
     """Returns an option as it is given to a command or, from Python, to the function of the same name.
 
     Args:
-        name: The name of the option as Python spells it.
+        name: The command's name for the option, such as ``on_dev``. Python calls ``set``, for example, ``changes``.
         value: The value of the option; None to name the option alone, and True to switch it on.
 
     >>> option("overwrite", True), option("task"), option("set", "data.root=FOLDER")

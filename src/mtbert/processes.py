@@ -233,7 +233,8 @@ class Connected(Processes):
     def beat(self, number: int) -> list[int]:
         """Adds ``number`` to the count of this process, and returns the counts of all processes. They begin at 0.
 
-        Other threads may call this while a process waits in another method. After :meth:`fail`, nothing is added.
+        While one thread of this process waits in another method, a second thread may call this method. After
+        :meth:`fail`, nothing is added.
         """
         added = 0 if self.failed else number
         return [self._beats.add(f"beats {rank}", added if rank == self.rank else 0) for rank in range(self.size)]

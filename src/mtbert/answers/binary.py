@@ -1,6 +1,7 @@
 """The answer type for yes/no questions.
 
-The model gives one logit, or the cosine of two vectors, which is compared with a threshold.
+The model gives one number for each example: a logit, or the cosine of two vectors. The answer is yes if this number is
+above a threshold.
 
 Dimension key: B examples.
 """

@@ -142,9 +142,10 @@ def _platt(logits_B: Labels, labels_B: Labels, weights_B: Labels) -> tuple[Label
 
 
 def _isotonic(logits_B: Labels, labels_B: Labels, weights_B: Labels) -> tuple[Labels, ...]:
-    """Fits a function from logit to probability that never falls, and returns its knots, ``[2, KNOTS]``.
+    """Fits a function from logit to probability that never falls. Returns a tuple with one array, ``[2, KNOTS]``.
 
-    Row 0 holds logits, and row 1 probabilities. If there are fewer than ``KNOTS`` knots, the last one is repeated.
+    The array holds the knots of the function: their logits in row 0, and their probabilities in row 1. If the function
+    has fewer than ``KNOTS`` knots, the last knot is repeated.
     """
     from sklearn.isotonic import IsotonicRegression
 

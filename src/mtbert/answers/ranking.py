@@ -137,7 +137,11 @@ class RightFirst(LabelKind[Labels]):
         return "the first candidate"
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns which candidate ranks first, as text such as ``candidate 2``; ``none`` if there is a tie."""
+        """Returns the candidate to which ``label`` gives a 1, as text such as ``candidate 2``; ``none`` without a 1.
+
+        ``label`` is the label or the answer of a row, with one number for each candidate. In a label, only the right
+        candidate has a 1. In an answer, the numbers are ranks, and no candidate has rank 1 if the best ones are tied.
+        """
         return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
 
     def tables(self, task: TaskFacts, decision: Array, labels: Labels) -> list[Shown | str]:

@@ -97,8 +97,8 @@ class SeenColumn:
     def codes(self) -> bool:
         """Whether the cells are most likely class indices.
 
-        Either the name of the column says so, as ``class_index`` does, or the cells count up from 0 and the column has
-        a name that is usual for labels.
+        Either the name of the column says so, as ``class_index`` does. Or the distinct values are whole numbers from 0
+        with few gaps, such as 0, 1, 2 and 4, and the column has a name that is usual for labels.
         """
         if not self.whole or len(self.numbers) < 3 or not self.classes:
             return False

@@ -190,7 +190,8 @@ def _add_plan(sizes: Table, data: TaskData) -> None:
 class DataReport:
     """The statistics of the data of all tasks, as tables, and the warnings about the data. ``print`` prints both.
 
-    A notebook shows only how many warnings there are, because :func:`mtbert.check` has shown the rest.
+    As the value of a notebook cell, the report shows only the number of warnings. In a notebook, :func:`mtbert.check`
+    itself prints the tables and the warnings.
 
     Attributes:
         warnings: The warnings about the data, one line each.

@@ -79,6 +79,8 @@ class MemoryRows:
     def renamed(self, text: str) -> str:
         """Returns ``text`` with names of tables in place of the paths of the files that hold these tables.
 
+        Drops the words ``task NAME:`` or ``table NAME:`` before such a path if the name of the table contains them too.
+
         >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
         'data of task a, dev: dropped 1 row.'
         """
@@ -171,9 +173,10 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict from the name of a column to a pair: its key in a recipe, and the column settings of a task.
+    """Returns a dict with an item for each column that a task reads. The keys are the names of the columns.
 
-    Such a key is ``text``, for example. The settings belong to a task that reads the column. If several tasks read a
+    The values are pairs, such as ``("text", settings)``. The first item of a pair is the setting that names the column
+    in a recipe. The second item holds the column settings of a task that reads the column. If several tasks read a
     column of texts, a task that labels each word is preferred. If several tasks read a column of labels, a task whose
     cells hold no lists of labels is preferred.
     """

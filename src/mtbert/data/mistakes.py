@@ -1,4 +1,4 @@
-"""Errors in a user's data whose advice depends on whether a model is trained already."""
+"""Exceptions for mistakes in a user's data. Their messages advise differently if a model is trained already."""
 
 from collections.abc import Sequence
 

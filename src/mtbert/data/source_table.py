@@ -50,8 +50,9 @@ def readings(each: Sequence[Columns]) -> tuple[list[str], list[CellGroup], tuple
         each: The column settings of each task.
 
     Returns:
-        Three lists: the names of the text columns; groups of columns, which together give one label or one weight; and
-        a :class:`Reading` for each task, with indices into the first two lists.
+        Three sequences. First, the names of the text columns. Second, groups of columns: the columns of each group
+        together give each row a label or a weight. Third, a :class:`Reading` for each task, with indices into the first
+        two sequences.
     """
     texts = list(dict.fromkeys(column for columns in each for column in columns.text))
     groups = list(dict.fromkeys(group for columns in each for group in columns.groups))

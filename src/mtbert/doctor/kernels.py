@@ -54,7 +54,11 @@ def computing() -> list[Finding]:
 
 
 def timed_passes(name: str) -> list[PassTiming]:
-    """Returns the times of the passes on the device ``name``: in fp32, and in the precision that ``auto`` chooses."""
+    """Times forward and backward passes of attention and of a small encoder on the device ``name``.
+
+    The first item of the result has the times in fp32. If the precision ``auto`` means bf16 on this device, a second
+    item has the times in bf16.
+    """
     import torch
 
     from mtbert import environment

@@ -51,7 +51,13 @@ class Questions:
 
 
 def _chosen(typed: str, names: Sequence[str]) -> list[int] | None:
-    """Returns the indices in ``names`` of the numbers and names in ``typed``, or None if one of them is unknown."""
+    """Returns the indices of the answers that a user has typed, or None if a typed word stands for no answer.
+
+    The user types names of answers, or their numbers, which count from 1. Spaces or commas separate them.
+
+    >>> _chosen("1, id", ["text", "label", "id"])
+    [0, 2]
+    """
     whole = typed.strip()
     parts = [whole] if whole in names else [part.strip() for part in whole.split(",")]  # a name may contain commas
     words = [word for part in parts for word in ([part] if part in names else part.split())]

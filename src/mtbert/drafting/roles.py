@@ -53,7 +53,13 @@ _ROW_WORDS = frozenset(
 
 @dataclass(frozen=True)
 class Label:
-    """One task: its columns of labels, the answer types that suit them (best first), and its name."""
+    """A task that the columns of a file suggest.
+
+    Attributes:
+        columns: The columns that hold the labels of the task.
+        types: The names of the answer types that suit these columns, the best first, each with a judgement.
+        name: The name of the task.
+    """
 
     columns: Sequence[SeenColumn]
     types: Sequence[tuple[str, Suits]]

@@ -158,7 +158,10 @@ def _others(task: TaskGuess) -> list[str]:
 
 
 def _why_packed(texts: Sequence[SeenColumn]) -> str:
-    """Returns the comment for two texts that are read together."""
+    """Returns the comment on ``inputs: packed`` in a drafted recipe, the setting that joins two texts to one sequence.
+
+    ``texts`` holds the columns of the two texts.
+    """
     if is_pair(texts[0], texts[1]):
         return "both texts in one sequence; or separate, for a vector of each"
     return f"{texts[0].name} and {texts[1].name} of a row are read as one input, in one sequence"

@@ -121,7 +121,11 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class MultipleNegatives(Settings):
-    """The loss :func:`ranking`, over all rows of a ranking task, or over the rows with label 1 in a task of pairs."""
+    """The multiple negatives ranking loss, with its settings. The function :func:`ranking` computes the loss.
+
+    In a ranking task, the loss is the mean over all rows. In a task of pairs, it is the mean over the rows with label
+    1, each of which is a query with a single candidate.
+    """
 
     needs: ClassVar = RIGHT_CANDIDATES
     kind: Literal["mnrl"] = "mnrl"

@@ -116,8 +116,8 @@ def build_head(
         seed: The seed of the initial weights, used with the name of the task. None gives weights without values (device
             "meta").
         native: The result of :func:`native_head`.
-        fitted: The names of the numbers, such as a threshold, that are fitted on held-out rows and saved with the head.
-            By default, these are the numbers that a run without calibration fits.
+        fitted: The names of the numbers that are fitted on held-out rows and saved with the head, such as ``threshold``
+            or ``scale``. By default, ``threshold`` if the task has a threshold that can be fitted, otherwise none.
     """
     generator = None if seed is None else torch_generator("head", seed, task.name)
     return _BUILDERS[task.head_kind.gives](task, width, generator, task.fitted() if fitted is None else fitted, native)

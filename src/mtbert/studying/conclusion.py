@@ -34,7 +34,8 @@ class Conclusion:
         headline: The result in one or two plain sentences.
         limits: Sentences that say how far the result can be trusted.
         steps: What the reader should do next, the most urgent first.
-        doubts: Those of the limits that are reasons to doubt that a single run has learnt anything.
+        doubts: The sentences in ``limits`` that give a reason to doubt that training has taught the model anything.
+            Empty if the report compares recipes.
     """
 
     headline: str

@@ -257,7 +257,10 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
 def _check_printed(
     study: StudySettings, printed: Printed, name: str, read: Callable[[str, Sequence[str]], Recipe]
 ) -> None:
-    """Raises ValueError if the scores of another source name a recipe, task or metric that the study lacks."""
+    """Raises ValueError if ``printed`` names a recipe, task or metric that the study lacks.
+
+    ``printed`` holds numbers that another source, such as a paper, gives for recipes of the study.
+    """
     tasks = {}
     for base, row in study.rows.items():  # without the changes of the command line, which may drop a task
         tasks[base] = read(base, [*study.set, *row.set]).tasks

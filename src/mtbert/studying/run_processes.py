@@ -248,9 +248,10 @@ class _Shown:
         return f"about {left / 60:.0f} min left" if left > 90 else f"about {10 * math.ceil(left / 10)} s left"
 
     def _seconds_left(self) -> float | None:
-        """Returns the estimated time left. None if it is not known.
+        """Returns the estimated seconds until all runs have ended, or None if too little is done to estimate them.
 
-        If all runs that are left train here, their own speeds count. Otherwise all runs are taken to be equally long.
+        If this process has started all unfinished runs, and each run has done enough, the time of each run is estimated
+        from the speed of that run, and the longest time is returned. Otherwise, all runs are taken to be equally long.
         """
         now, left = time.monotonic(), {name: 1 - share for name, share in self.done.items() if share < 1}
         if left.keys() <= self.started_at.keys():

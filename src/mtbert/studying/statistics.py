@@ -96,7 +96,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ScoreEstimate(Estimate):
-    """The mean of a score over seeds, with its uncertainty. The score has a lowest and a highest value.
+    """The mean of a score over seeds, with its uncertainty. The possible scores have finite bounds, such as 0 and 1.
 
     ``trials`` is the number of examples if the score is the share of right answers, and otherwise None.
     """

@@ -1,7 +1,7 @@
 """The trials of a hyperparameter search (``mtbert tune``), stored as an Optuna study in a database.
 
-The database is the SQLite file ``tune.db``, unless a URL names another one. Then ``storage.json`` says which one it
-is. Optuna's errors become one-line messages, in which no password of the URL appears.
+By default, the database is the SQLite file ``tune.db``. If the user gives the URL of another database, the file
+``storage.json`` holds this URL without its password. Optuna's errors become one-line messages, which show no password.
 """
 
 import errno

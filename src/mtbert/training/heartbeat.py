@@ -58,9 +58,12 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
 
 
 def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
-    """Counts the beats of this process, and stores the counts of all processes in ``heard``.
+    """Adds 1 to this process's count of beats every ``EVERY`` seconds, until ``ended`` is set.
 
-    If ``torchrun``, which holds the counts, has ended, this function sets ``alone``: no more counts can arrive.
+    With each beat, stores the counts of all processes in ``heard``. At the end, sets the count of this process to 0.
+    After :meth:`Connected.fail`, the count of this process stays as it is.
+
+    ``torchrun`` holds the counts. If it cannot be reached, this function sets ``alone``.
     """
     while True:
         try:

@@ -79,7 +79,10 @@ class RowGradient:
         self.rows = torch.empty(0, dtype=torch.int64, device=weight.device)
 
     def spread(self) -> None:
-        """Makes the gradient of ``self.weight`` dense if it is sparse. The dense tensor is kept for later calls."""
+        """Makes the gradient of ``self.weight`` dense if it is sparse.
+
+        All calls write the dense gradient to the same tensor, ``self.dense``.
+        """
         gradient = self.weight.grad
         if gradient is None or not gradient.is_sparse:
             return

@@ -134,9 +134,9 @@ class Run:
 
     @property
     def scored(self) -> dict[str, Prepared]:
-        """A dict from each task that is scored on dev to the task's data.
+        """The data of each task that is scored on dev, by the name of the task.
 
-        A task is not scored if no loss trains the task's predictions.
+        A task is scored only if it is trained to predict its labels.
         """
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 

@@ -96,7 +96,8 @@ def tree_sum(values: Iterable[Sums]) -> Sums:
 def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
     """Returns the sum of two gradients. The tensor ``a`` may be overwritten with the sum.
 
-    If one gradient is None, it counts as zeros. In the other gradient, if it is dense, -0.0 then becomes 0.0.
+    None counts as a gradient of zeros: if one gradient is None, returns the other gradient. If that gradient is dense,
+    each -0.0 becomes 0.0, as in a sum with zeros. If both gradients are None, returns None.
     """
     if a is None or b is None:
         only = b if a is None else a

@@ -86,9 +86,10 @@ def labelled_for(
 
 
 def _key(recipe: Recipe, task: str, key: str) -> str:
-    """Returns the whole key of a setting of a task, which may be a setting of its table.
+    """Returns the full key of a task's setting, such as ``tasks.TASK.columns.label``.
 
-    For the text columns that a task has from its table, for example, the key is ``tables.NAME.columns.text``.
+    ``key`` is the part after the name of the task. If the task takes the setting from its table, the full key names the
+    table instead: ``tables.TABLE.columns.text``.
     """
     own = recipe.tasks[task]
     table = recipe.tables.get(own.table or "")

@@ -77,10 +77,10 @@ class Maker:
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:
-        """Returns the numbers of the parts of a file that this command has yet to make with :meth:`make`.
+        """Returns the indices of the parts of a file that this command has yet to make with :meth:`make`.
 
-        For a Parquet file, the number of parts is known in advance. For any other file, the number is known only after
-        the file has been read, so a single None stands for all parts.
+        Parts can be listed for a Parquet file only. For any other file, returns an empty list if :meth:`ended` is
+        true, otherwise ``[None]``, which stands for all parts.
         """
         found = self.parts.finished(given)
         if given.suffix != ".parquet":

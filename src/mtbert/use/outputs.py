@@ -87,7 +87,8 @@ def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str], 
         parts: The output folder if the file is a part. It may hold parts already.
 
     Raises:
-        ValueError: If the file must not be overwritten, or lies in a folder that mtbert keeps.
+        ValueError: If the file must not be overwritten, or lies in a folder in which ``predict`` must not write, such
+            as the folder of a run, a model, a study or an encoder.
     """
     for read, what in reads.items():
         if _same(real, read) or (read.is_dir() and real.is_relative_to(os.path.realpath(read))):

@@ -177,11 +177,17 @@ def _known(recipe: Recipe, task: str) -> tuple[KnownRows, str]:
 def _in_dev(
     recipe: Recipe, task: str, given: Pool, rows: Sequence[Mapping[str, object]], dev: Set[bytes]
 ) -> npt.NDArray[np.bool_]:
-    """Returns for each row of the pool whether one of its texts is also a text of the dev split, ``[B]``.
+    """Returns for each row in ``rows`` whether one of its texts is also a text of the dev split, ``[B]``.
 
-    The texts of a row are those in the columns that the task, or another task of the same table, reads. ``rows`` holds
-    all columns of the rows that have a text. The argument ``dev`` holds the keys (see :func:`_keys`) of the texts in
-    the dev split.
+    The texts of a row are those in the columns that the task, or another task of the same table, reads. The wrong
+    candidates of rankings do not count.
+
+    Args:
+        recipe: The recipe of the run.
+        task: The name of the task.
+        given: The pool: a file with rows to label.
+        rows: The rows of the pool in which no text of the task is empty, with all columns of the file.
+        dev: The keys (see :func:`_keys`) of the texts in the dev split.
     """
     own = dict(zip(given.texts, given.data.examples.texts, strict=True))
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]

@@ -115,9 +115,9 @@ class GraphModule(nn.Module):
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)
 
     def dimensions(self, max_length: int) -> tuple[dict[int, torch.export.Dim], ...]:
-        """Returns, for each input of the graph, the names of the dimensions of variable size, as ``{axis: name}``.
+        """Returns a dict for each input of the graph: from each axis of variable size to the dimension of the axis.
 
-        Dimensions with the same name have the same size.
+        Axes with the same dimension, such as ``batch``, have the same size.
         """
         batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
         first, second = (torch.export.Dim(name, max=max_length) for name in ("length", "length_2"))
@@ -180,7 +180,10 @@ def at_words(rows: Sequence[npt.NDArray[Any]], words: Ragged) -> Tensor:
 
 
 def _metadata(model: Model, graph: Graph) -> dict[str, str]:
-    """Returns what the graph says about itself: versions, tasks, labels, ranges and fitted numbers."""
+    """Returns what the graph says about itself: versions, the longest input, and facts about each task.
+
+    The facts are the type, inputs, labels and range of the task, its threshold, and the numbers of its calibration.
+    """
     tasks = {}
     for name in graph.tasks:
         task = model.tasks[name]

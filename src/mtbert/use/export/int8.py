@@ -52,7 +52,7 @@ def multiplies_bytes() -> bool:
 
 
 def _of_heads(graph: Any) -> list[str]:
-    """Returns the names of the nodes that read weights of heads."""
+    """Returns the names of the nodes of an ONNX graph that read weights of the tasks' heads."""
     found = [node.name for node in graph.graph.node if any(name.startswith(HEADS_PREFIX) for name in node.input)]
     return [*found, *(f"{name}_MatMul" for name in found)]  # a Gemm first becomes a MatMul and an Add
 

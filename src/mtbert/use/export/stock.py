@@ -144,7 +144,10 @@ def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> boo
 
 
 def head_for_words(config: EncoderConfig) -> NativeHead:
-    """Returns the form of head that transformers uses in this family's class for token classification."""
+    """Returns the form of the head in the transformers class for token classification, for the encoder's family.
+
+    For BERT, for example, this class is ``BertForTokenClassification``.
+    """
     return config.native if config.native is not None and config.native.words else NativeHead(names=("classifier",))
 
 
