@@ -192,3 +192,19 @@ def test_check_tells_test_rows_whose_texts_are_in_train(folder: Path):
     assert said in mtbert.check(moods(folder, "one"), given).warnings
     given["one"]["test"] = rows[18:]
     assert not [line for line in mtbert.check(moods(folder, "one"), given).warnings if "test" in line]
+
+
+def test_rows_of_a_table_that_lack_a_label_of_one_task_are_no_doubt_about_the_scores_of_others(folder: Path):
+    raw = moods(folder, "mood", "tone")
+    for name, label in (("mood", "label"), ("tone", "tone")):
+        raw["tasks"][name] |= {"table": "both", "label": label}
+        raw["tasks"][name].pop("batch_size")
+    raw["tables"] = {"both": {"batch_size": 4}}
+    rows = frame([("bad", "good")[i % 2] for i in range(24)])
+    rows["tone"] = [("calm", None, "angry")[i % 3] for i in range(24)]
+    run = mtbert.train(raw, data={"both": {"train": rows, "dev": rows}}, out=folder / "gaps", overwrite=True).path
+    scores = mtbert.evaluate(run, data={"both": rows})
+    assert [scores.evaluations[name].examples for name in ("mood", "tone")] == [24, 16]
+    assert not [line for line in scores.warnings if "without a label" in line]
+    alone = mtbert.evaluate(run, data={"both": rows}, task="tone")
+    assert [line for line in alone.warnings if "dropped 8 rows without a label in column 'tone'" in line]

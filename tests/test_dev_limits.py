@@ -63,5 +63,5 @@ def test_the_advice_names_the_command_that_scores_other_texts():
         (said,) = measure_on_new_texts(changed(RUN, sst=test, quora=test, sts=test))
         assert said == ("For an honest score, measure the model once on test: mtbert evaluate runs/mine --split test")
     one = replace(changed(RUN), predicted={"sts": RUN.predicted["sts"]})
-    assert measure_on_new_texts(one)[0].endswith("mtbert.evaluate('runs/mine', task='sts', split=FILE)")
+    assert measure_on_new_texts(one)[0].endswith("Then: mtbert.evaluate('runs/mine', data={'sts': ROWS})")
     assert measure_on_new_texts(replace(RUN, predicted={})) == []

@@ -154,7 +154,9 @@ def test_the_same_texts_with_different_labels_are_a_conflict():
     assert conflicts(task("tokens"), Ragged.of([[0, 1], [0, 1], [0], [0]])) == 0
     found = task("classification").answer.labels.conflicts(TEXTS, ROWS, np.array([0.0, 1.0, 2.0, 2.0]))
     assert found.heading.strip() == "with other labels"
-    assert found.warning == "1 pair of texts has different labels in different rows, of which at most one is right."
+    assert found.warning == (
+        "1 pair of texts has different labels in different rows, so no answer is right for all of them."
+    )
     assert found.first == (0, 1)
     same = task("classification").answer.labels.conflicts(TEXTS, ROWS, np.array([0.0, 0.0, 1.0, 2.0]))
     assert (same.number, same.first) == (0, None)

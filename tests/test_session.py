@@ -47,7 +47,7 @@ def plan(name: str, type_: str, inputs: str, losses: str, sizes: tuple[int, int,
     settings = SimpleNamespace(type=type_, inputs=inputs, losses=[SimpleNamespace(kind=losses)], batch_size=256)
     data = SimpleNamespace(train=range(sizes[0]), held_out=range(sizes[1]), dev=range(sizes[2]))
     run = SimpleNamespace(
-        data={name: data}, recipe=SimpleNamespace(tasks={name: settings}), plan=SimpleNamespace(passes={name: 12.5})
+        data={name: data}, recipe=SimpleNamespace(tasks={name: settings}), plan=SimpleNamespace(passes={name: 12.6})
     )
     file = io.StringIO()
     plain_console(file).print(session._plan_table(run))
@@ -66,7 +66,7 @@ def test_the_plan_fits_80_columns_and_nothing_is_cut(name: str, losses: str, siz
     lines = plan(name, "classification", "separate", losses, sizes).splitlines()
     assert max(map(len, lines)) <= 80
     text = " ".join(lines).split()
-    for whole in ("classification", "separate", *map(str, sizes), "256", "12.50", "held", "out", "passes"):
+    for whole in ("classification", "separate", *map(str, sizes), "256", "13", "held", "out", "passes"):
         assert whole in text
     first = "".join(line.split("  ")[0].strip() for line in lines)  # the column of names, folded
     assert name in first

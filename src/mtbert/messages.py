@@ -305,6 +305,8 @@ def _literal(value: object) -> str:
     """Returns ``value`` as Python code. A path is a string, and a word in capitals stays as it is."""
     if isinstance(value, str) and value.isidentifier() and value.isupper():
         return value
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{shown(key)}: {_literal(item)}' for key, item in value.items())}}}"
     return shown(str(value) if isinstance(value, Path) else value, LONGEST_LINE)
 
 

@@ -1,4 +1,4 @@
-"""Parsing of numbers in table cells, in the forms in which people and programs write them."""
+"""Numbers as text: parsing of those in table cells, in the forms that people and programs write, and a short form."""
 
 import math
 import re
@@ -28,3 +28,12 @@ def without_point(text: str) -> str:
     ('1', '1.5')
     """
     return str(int(text.partition(".")[0])) if re.fullmatch(r"[+-]?[0-9]{1,15}\.0+", text) else text
+
+
+def often(times: float) -> str:
+    """Returns how often something happens, such as ``0.35`` or ``8``: a fraction is written only of small numbers.
+
+    >>> often(0.346), often(8.06)
+    ('0.35', '8')
+    """
+    return f"{times:.2f}" if times < 1.5 else f"{times:,.0f}"

@@ -183,7 +183,7 @@ class LabelKind(ABC, Generic[_Labels]):
         return Conflicts(
             number,
             "        with other labels",
-            f"{number:,} {have} different labels in different rows, of which at most one is right.",
+            f"{number:,} {have} different labels in different rows, so no answer is right for all of them.",
             (int(first_B[others[0]]), int(others[0])) if number else None,
         )
 

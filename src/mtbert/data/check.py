@@ -20,6 +20,7 @@ from mtbert.batch import Examples
 from mtbert.data.leaks import leak_line
 from mtbert.data.measure import UNKNOWN, Figures, SplitFigures, TableData, TaskData, measure, shared
 from mtbert.messages import Note, count, few, nearest, recorded_html, recorder, shown, tell, warn
+from mtbert.numbers import often
 from mtbert.progress_bar import progress_of
 from mtbert.task import Task
 
@@ -71,8 +72,8 @@ def _first_of(conflicts: Conflicts, task: Task, examples: Examples) -> str:
     (a, one), (b, other) = ((examples.ids[i], _label(task, examples.labels[i])) for i in conflicts.first)
     texts = " and ".join(shown(column[conflicts.first[0]]) for column in examples.texts)
     return (
-        f" The first: rows {few([a])} and {few([b])}, with labels {one} and {other}, have {texts}. Correct the wrong "
-        "labels or remove their rows; a few such rows do little harm."
+        f" The first: rows {few([a])} and {few([b])}, with labels {one} and {other}, have {texts}. If a label "
+        "is a mistake, correct it or remove its row. A few such rows do little harm."
     )
 
 
@@ -182,7 +183,7 @@ def _sizes() -> Table:
 def _add_plan(sizes: Table, data: TaskData) -> None:
     """Adds two rows to ``sizes``: how often a run sees each train example, and how many examples are in a batch."""
     most = "at most " if data.may_end_early else ""
-    sizes.add_row("each is seen in training", f"{most}{data.passes:.2f} times", "")
+    sizes.add_row("each is seen in training", f"{most}{often(data.passes)} times", "")
     sizes.add_row("batch size", f"{data.batch_size:,}", "")
 
 

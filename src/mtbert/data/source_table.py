@@ -21,6 +21,8 @@ from mtbert.data.tables import Columns, Table, TableFile, names
 from mtbert.messages import count
 from mtbert.number_cells import Mask, NumberCells
 
+UNLABELLED = "without a label in column"  # of the warning about such rows
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -238,7 +240,7 @@ class SourceTable:
         Each is a pair: the index of the first row that was dropped for this reason, and the text of the note.
         """
         columns = list(dict.fromkeys(column for reading in self.readings for column in reading.named))
-        without = f"without a label in column{'s' * (len(columns) > 1)} {quoted(columns)}"
+        without = f"{UNLABELLED}{'s' * (len(columns) > 1)} {quoted(columns)}"
         labelled, read = np.logical_or.reduce(self._labelled), np.logical_or.reduce(self.reads)
         found = (
             *self._counted(~labelled, "dropped", without),

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mtbert.data.sources import Source
-from mtbert.messages import call, clean, few
+from mtbert.messages import call, clean, few, worded
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.studying.results import EndedRun, Results
 
@@ -81,9 +81,16 @@ def measure_on_new_texts(run: EndedRun) -> list[str]:
     if all(run.recipe.tasks[name].test is not None for name in scored):
         return [f"For an honest score, measure the model once on test: {call('evaluate', run.folder, split='test')}"]
     each = "" if len(scored) == 1 else ", and so for each task"
+    of_file = f"{call('evaluate', run.folder, task=scored[0], split='FILE')}{each}"
+    tables = {
+        table: "ROWS"
+        for table, readers in run.recipe.tasks_by_table().items()
+        if any(task.name in scored for task in readers)
+    }
+    of_rows = call("evaluate", run.folder, data=tables)
     return [
-        "For an honest score, label some texts of the kind that you will ask about, in a file with the columns of the "
-        f"train data. Then: {call('evaluate', run.folder, task=scored[0], split='FILE')}{each}"
+        "For an honest score, label some texts of the kind that you will ask about, in rows with the columns of the "
+        f"train data. Then: {worded(of_file, of_rows)}"
     ]
 
 

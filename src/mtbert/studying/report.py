@@ -20,7 +20,7 @@ from mtbert.studying import tables
 from mtbert.studying.charts import Chart, interval_text, signed
 from mtbert.studying.conclusion import Conclusion, conclude, judged_rows, recipe_to_take, shown_against
 from mtbert.studying.costs import cost_table
-from mtbert.studying.errors import Errors
+from mtbert.studying.errors import WORST, Errors
 from mtbert.studying.figures import study_charts
 from mtbert.studying.held_out_scores import HeldOutScores
 from mtbert.studying.markup import chart_markup
@@ -123,6 +123,7 @@ def write_page(report: Report, out: Path) -> Path:
         ],
         findings=findings,
         main=summary.main,
+        most_listed=WORST,
         warnings=[*results.warnings, *undefined_metrics(results), *_unfinished(results)],
         charts=report.charts,
         markup=chart_markup,

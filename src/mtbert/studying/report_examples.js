@@ -156,7 +156,7 @@ const draw = () => {
     return row;
   }));
   const number = found.length === 1 ? "1 example" : `${found.length} examples`;
-  document.getElementById("count").textContent = `${number}, ${Math.min(shown, found.length)} shown`;
+  document.getElementById("count").textContent = `${number} listed, ${Math.min(shown, found.length)} shown`;
   document.getElementById("more").hidden = found.length <= shown;
   choose(found.find(entry => entry.example === chosen) || found[0]);
 };

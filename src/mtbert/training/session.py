@@ -13,6 +13,7 @@ from mtbert import environment
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
 from mtbert.messages import Note, call, count, few, warn, worded
+from mtbert.numbers import often
 from mtbert.recipe.settings import as_plain
 from mtbert.scores import Scores, score_table
 from mtbert.scoring import Evaluation
@@ -141,7 +142,7 @@ def _plan_table(run: Run) -> Table:
             *([str(len(data.held_out or ()))] if some else []),
             str(len(data.dev)),
             str(settings.batch_size),
-            f"{run.plan.passes[name]:.2f}",
+            often(run.plan.passes[name]),
         )
     return table
 

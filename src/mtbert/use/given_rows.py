@@ -7,6 +7,7 @@ from typing import Any
 
 from mtbert.batch import Dataset
 from mtbert.data.memory import MemoryRows, arrow_table, column_names, file_of, index_of, name_of
+from mtbert.data.source_table import UNLABELLED
 from mtbert.messages import few, near, shown
 from mtbert.recipe.given_data import check_by_name
 from mtbert.recipe.settings import Recipe
@@ -47,6 +48,8 @@ def rows_to_score(
             with given.named(), given.written(Path(folder) / "run") as place:
                 for each in asked:
                     found[each], lines = labelled(predictor, recipe, each, file, {}, place or Path())
+                    if len(asked) > 1:  # a row without a label of one task is there for another
+                        lines = tuple(line for line in lines if UNLABELLED not in line)
                     warnings += map(given.renamed, lines)
     if not found:
         raise ValueError(f"data: no task to score reads these rows. Give {{TASK: rows}}, with {few(recipe.tasks)}.")
