@@ -198,7 +198,7 @@ def tell(console: "Console", notes: Iterable[Note]) -> None:
 def warn(console: "Console", line: str) -> None:
     """Prints ``warning: line`` on ``console``; every warning of mtbert goes through this function.
 
-    A quiet console would lose the line, so it becomes an :class:`MtbertWarning` at the code that called mtbert.
+    If ``console`` is quiet, instead issues an :class:`MtbertWarning`, located at the line of code that called mtbert.
     """
     text = clean(line[:LONGEST_LINE])
     if console.quiet:

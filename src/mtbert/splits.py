@@ -66,7 +66,8 @@ class TableSplit:
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole.
         own_warnings: A dict from task name to the warnings that concern only this task.
-        better_seed: A ``dev_seed`` that draws the classes more evenly; None if there is no need, or none was found.
+        better_seed: A ``dev_seed`` with fewer classes of which dev has no example or far too many; None if dev has no
+            such class, or if no such seed was found.
     """
 
     tasks: Mapping[str, Task]

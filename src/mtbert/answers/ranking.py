@@ -111,9 +111,10 @@ class RightFirst(LabelKind[Labels]):
         return Distribution("rows with", ((f"{number} candidates", len(labels)),), chance)
 
     def conflicts(self, texts_TB: _Ints, rows_B: _Ints, labels: Labels) -> Conflicts:
-        """Counts the rows with a conflict: a wrong candidate is also the right candidate of a row with the same query.
+        """Returns the number of rows with a conflict, and a warning about these rows.
 
-        The texts of a row are the query, the right candidate, and the wrong candidates.
+        The texts of a row are a query, its right candidate, and its wrong candidates. A row has a conflict if one of
+        its wrong candidates is the right candidate in the same row, or in another row with the same query.
         """
         query_B, *candidates = texts_TB
         right_B, *wrong = (query_B * (texts_TB.max() + 1) + candidate_B for candidate_B in candidates)

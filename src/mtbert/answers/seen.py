@@ -31,8 +31,8 @@ _CODES = {"id", "ids", "idx", "index", "code", "codes"}
 class SeenColumn:
     """The cells of a column, in the rows that were read.
 
-    An empty cell is None. Any other cell is a text without spaces at its ends, a list, or an object that cannot be a
-    label.
+    An empty cell is None. A text or a number is a str without spaces at its ends. A list is a list. Any other value,
+    such as a dict, is kept unchanged.
     """
 
     name: str

@@ -27,9 +27,9 @@ Owners = Mapping[str, str | None]
 def waves(readers: Mapping[str, Sequence[str]]) -> list[Owners]:
     """Returns the backward passes that compute a separate gradient for each task of a batch.
 
-    A pass is a dict from span to the task whose gradient the pass computes. The value is None for a span whose tasks
-    all had their turn in earlier passes. A span is the part of a batch that holds the rows of one table. ``readers`` is
-    a dict from span to the tasks that read the rows of the span.
+    A batch consists of spans. A span holds the rows of one table, which several tasks may read. ``readers`` is a dict
+    from span to the tasks that read the rows of the span. Each pass is a dict from span to the task whose gradient the
+    pass computes. The value is None if earlier passes have computed the gradients of all tasks of the span.
 
     >>> waves({"reviews": ("mood", "topic"), "pairs": ("same",)})
     [{'reviews': 'mood', 'pairs': 'same'}, {'reviews': 'topic', 'pairs': None}]

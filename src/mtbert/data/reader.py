@@ -262,10 +262,10 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record, which becomes its id because the record has no id of its own.
+        """Returns the number of the current record as text. A record with an empty id gets its number as its id.
 
         Raises:
-            ValueError: If the record should have an id of its own, because the data has labels or an id column.
+            ValueError: If labels are read, or if the file has an id column. In both cases, an id must not be empty.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

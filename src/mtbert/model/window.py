@@ -52,9 +52,10 @@ def mix_blocks(
 
 
 def _neighbours(x_RLE: Tensor, window: int) -> Tensor:
-    """Returns each block, except the first and the last, together with the block before it and the block after it.
+    """Returns each block of tokens, except the first and the last, joined with the block before and the block after.
 
-    The result is ``[R, C - 2, 3 * W, E]``, where C is the number of blocks in ``x_RLE``.
+    ``x_RLE`` consists of C blocks, and each block has W tokens, where W is ``window``. The result is
+    ``[R, C - 2, 3 * W, E]``.
     """
     blocks = x_RLE.reshape(x_RLE.shape[0], -1, window, x_RLE.shape[2])
     return torch.cat([blocks[:, :-2], blocks[:, 1:-1], blocks[:, 2:]], dim=2)

@@ -121,9 +121,10 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def drop_inherited(raw: Mapping[str, Any]) -> None:
-    """Removes each task's text columns from ``raw``, the content of a recipe, if they are those of the task's table.
+    """Removes a task's text columns from ``raw``, the content of a recipe, if the task's table has the same ones.
 
-    A task without text columns reads those of its table, also if the table gets others later.
+    A task without text columns of its own reads the text columns of its table. If the text columns of the table are
+    changed later, the task reads the changed ones.
     """
     tables, tasks = raw.get("tables"), raw.get("tasks")
     if not isinstance(tables, Mapping) or not isinstance(tasks, Mapping):

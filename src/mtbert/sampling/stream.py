@@ -34,8 +34,8 @@ class Stream:
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
         """Returns the indices of the rows in batch number ``batch`` (counted from 0), ``[batch_size]``, int64.
 
-        Batches are cut from random permutations of all rows, one permutation after another. Without clusters, a batch
-        that reaches the end of a permutation continues with the start of the next permutation. With clusters, every
+        Batches are cut from random permutations of all rows, one permutation after another. If ``clusters`` is None, a
+        batch that reaches the end of a permutation continues with the start of the next permutation. Otherwise, every
         batch comes from a single permutation.
         """
         first = batch * self.batch_size

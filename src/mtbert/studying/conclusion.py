@@ -58,9 +58,11 @@ def conclude(results: Results, summary: Summary, errors: Errors) -> Conclusion:
 
 
 def shown_against(summary: Summary) -> Against:
-    """Returns ``"control"`` or ``"reference"``: the comparison that the top of the report shows.
+    """Returns ``"control"`` or ``"reference"``: what the top of the report compares each recipe with.
 
-    This is ``"control"`` if any recipe of the study can be compared with its control, otherwise ``"reference"``.
+    The control of a recipe is another recipe, which usually lacks only one technique. The reference is a single recipe
+    for the whole study. Returns ``"control"`` if at least one recipe can be compared with its control. Otherwise,
+    returns ``"reference"``.
     """
     return "control" if summary.comparisons["control"] else "reference"
 

@@ -54,9 +54,10 @@ class StudyJob:
             raise RuntimeError(f"failed: {few(sorted(failed))}. The log says why.")
 
     def checkpoint(self) -> Any:
-        """Returns a new job that does the same work, once the runs of this one have been saved.
+        """Stops the runs of this job, waits until they are saved, and returns a new job that does the same work.
 
-        submitit calls this method shortly before the time of a job is up, and then queues the new job.
+        The wait takes at most ``SAVING`` seconds. submitit calls this method shortly before the time of a job is up,
+        and then queues the new job.
         """
         from submitit.helpers import DelayedSubmission
 

@@ -94,9 +94,10 @@ class Summary:
         """Returns the smallest true difference in a score that the tests of this study would find in 80% of cases.
 
         Each test compares two recipes of the study by the score named in ``score``. The smallest difference is computed
-        for each test, and the median of these differences is returned. Tests of recipes with equal answers are left
-        out. If no test remains, returns None. A difference that no two scores can have counts as infinite. The level of
-        a test is 0.05 divided by the number of all tests (the first step of Holm's method).
+        for each test, and the median of these differences is returned. If the smallest difference of a test is larger
+        than the range of the score, infinity takes its place. Tests of recipes with equal answers are left out. If no
+        test remains, returns None. The level of a test is 0.05 divided by the number of all tests (the first step of
+        Holm's method).
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

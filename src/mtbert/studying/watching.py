@@ -224,9 +224,10 @@ def _state(run: WatchedRun, now: float) -> str:
 
 
 def _plots(title: str, values: dict[str, list[float]], width: int, bars: str, last: int = 1) -> list[str]:
-    """Returns the lines of a plot: the title, and a line for each series.
+    """Returns lines of text: an empty line, the title, and one line for each series in ``values``.
 
-    Such a line shows the name of the series, the mean of its final values (``last`` says how many), and a plot of all.
+    The line of a series shows its name, the mean of its last ``last`` values, and a small plot of all its values. If
+    ``values`` is empty, returns an empty list.
     """
     if not values:
         return []

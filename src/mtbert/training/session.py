@@ -123,7 +123,7 @@ def _size(module: torch.nn.Module) -> int:
 
 
 def _plan_table(run: Run) -> Table:
-    """Returns a table of what is trained. On a narrow terminal, names of tasks and losses are folded."""
+    """Returns a table with a row for each trained task. On a narrow terminal, long names of tasks or losses wrap."""
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("task", "type", "inputs", "losses"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("type", "inputs"))

@@ -95,7 +95,7 @@ def _without_unread(run: Run, tensors: Mapping[str, Tensor]) -> dict[str, Tensor
 def _tensors(run: Run) -> dict[str, Tensor]:
     """Returns a dict of named tensors that must be saved in addition to a model, so that a run can be resumed.
 
-    Adam's moments are left out.
+    Adam's moments must be saved too, but the dict does not contain them.
     """
     return {f"{n}.{key}": value for n, module in _modules(run).items() for key, value in module.state_dict().items()}
 

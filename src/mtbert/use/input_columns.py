@@ -155,7 +155,7 @@ class Fitting:
     """The tasks that answer an input file, and what they read in it.
 
     Attributes:
-        recipe: The recipe of the run, in which each of the tasks reads columns that the file has.
+        recipe: A copy of the run's recipe, changed so that each of the tasks reads text columns that the file has.
         tasks: The names of the tasks.
         notes: The first lines say which tasks read another column than in training. A warning at the end names the
             tasks that are left out.

@@ -91,10 +91,10 @@ class Maker:
         return [number for number in numbers if self.share.has(given.number + number) and number not in found]
 
     def complete(self, found: Mapping[int, PartRecord], wanted: Callable[[int], bool] = lambda _: True) -> bool:
-        """Returns True if the last part of a file and all earlier parts that the caller wants are finished.
+        """Returns whether the last part of an input file, and each earlier part that the caller wants, is finished.
 
-        ``found`` holds the records of the finished parts, by part number. ``wanted`` takes a part number, and returns
-        whether the caller wants this part.
+        The last part must be finished even if the caller does not want it. ``found`` holds the records of the finished
+        parts, by part number. ``wanted`` takes a part number, and returns whether the caller wants the part.
         """
         stop = next((number + 1 for number, record in found.items() if record.last), None)
         return stop is not None and all(number in found for number in range(stop) if wanted(number))

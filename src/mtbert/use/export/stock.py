@@ -171,11 +171,11 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 
 
 def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
-    """Returns notes that tell users of an export how to get mtbert's answers from the library's output.
+    """Returns notes that tell users of an export how to turn the output of the exported model into mtbert's answers.
 
-    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` says how to get
-    the logit of a yes/no task from the library's output: it completes a sentence that begins with "the logit is". Only
-    the note about isotonic calibration contains this text.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` is a few words,
+    such as ``what the model gives``, that say what the logit of a yes/no task is in the output. Only the note about
+    isotonic calibration contains these words.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)
