@@ -33,7 +33,11 @@ class Head(Settings):
 
 
 def _as_read(names: Any) -> Any:
-    """Returns names of classes with ``true`` and ``false`` as texts, the way in which such cells of a file are read."""
+    """Returns ``names`` as a tuple in which the texts ``"true"`` and ``"false"`` replace the booleans True and False.
+
+    A boolean in a cell of a data file is read as the same text. If ``names`` is neither a list nor a tuple, it is
+    returned unchanged.
+    """
     if not isinstance(names, list | tuple):
         return names
     return tuple(str(name).lower() if isinstance(name, bool) else name for name in names)

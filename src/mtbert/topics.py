@@ -17,11 +17,14 @@ def page_titles() -> dict[str, str]:
 
 
 def topics_about(words: str) -> dict[str, str]:
-    """Returns the topics about ``words``, each with its heading; at most ``MOST_FOUND``.
+    """Returns a dict from the name of each topic about ``words`` to the topic's heading; at most ``MOST_FOUND`` topics.
 
-    These are the topics whose heading has, for each of the words, a word that begins with it. If there are none, they
-    are the topics whose texts have all words, those with the most mentions first. A page whose name is similar to a
-    word comes before them, such as ``serve`` for ``serving``.
+    A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no topic is found in
+    this way, a topic is found if each of ``words`` is the beginning of a word in the topic's text. Then the topics with
+    the most mentions come first.
+
+    In both cases, pages whose names are similar to one of ``words`` are put before the topics that were found. For
+    ``serving``, this is the page ``serve``. If no topic was found, the dict is empty.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}
@@ -72,7 +75,7 @@ def topic_text(topic: str) -> str:
 
 
 def slug(title: str) -> str:
-    """Returns a heading as it is written in a topic.
+    """Returns the form in which a heading is part of the name of a topic, such as ``install/is-the-machine-well``.
 
     >>> slug("Is the machine `well`?")
     'is-the-machine-well'

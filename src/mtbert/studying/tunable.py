@@ -34,7 +34,11 @@ class Tuning:
     def trial(self, chosen: Mapping[str, Any]) -> Recipe:
         """Returns the recipe of one trial. ``chosen`` maps the path of each tuned setting to its value.
 
-        If ``on_dev`` is true, the trial is scored on dev. Otherwise, it is scored on a held-out part of train.
+        If the attribute ``on_dev`` of this object is true, the trial is scored on dev. Otherwise, the trial is scored
+        on a held-out part of train.
+
+        Raises:
+            ValueError: If ``on_dev`` is false, and a task to score has no dev file.
         """
         found = self.recipe(chosen)
         if self.on_dev:

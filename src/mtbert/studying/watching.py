@@ -108,7 +108,7 @@ class WatchedRun:
         self.timings: list[StepTime] = []
 
     def _begin(self) -> None:
-        """Reads the recipe, and starts the logs from the beginning."""
+        """Reads the recipe of the run. The next :meth:`look` will read the logs of the run from their first line."""
         self._of = (self.run / RECIPE_FILE).stat().st_ino
         self.recipe = load_run_recipe(self.run / RECIPE_FILE)
         self._metrics = Tail(self.run / history.METRICS, history.parse_line)

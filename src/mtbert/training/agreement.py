@@ -53,6 +53,6 @@ def check_same_weights(run: Run) -> None:
 
 
 def _checksum(run: Run) -> int:
-    """Returns the sum of the bits of all trained weights, each weight read as an integer."""
+    """Returns a sum over all trained weights, in which each weight counts as the integer with the same 32 bits."""
     with torch.no_grad():
         return int(torch.stack([p.view(torch.int32).sum(dtype=torch.int64) for p in run.trained]).sum())

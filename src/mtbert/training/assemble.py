@@ -155,9 +155,10 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
 
 
 def _together(recipe: Recipe, name: str) -> str:
-    """Returns advice for a task whose dev has texts that another task trains on. It begins with a space.
+    """Returns advice for a task whose dev has texts that another task trains on, or an empty text.
 
-    The advice is empty if the dev of the task is not drawn by texts: then its own train may have the texts.
+    If the task has no dev file, and its ``dev_split`` is ``texts``, the advice is a sentence that begins with a space.
+    Otherwise, the text is empty.
     """
     settings = recipe.tasks[name]
     if settings.dev is not None or settings.dev_split != "texts":

@@ -3,8 +3,9 @@
 If two scores are equal, the evaluation with the lower mean negative log-likelihood is better. If the negative
 log-likelihoods are equal too, or if no task has one, the later evaluation is better.
 
-The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``, and early
-stopping (``train.patience``) counts the evaluations since the last higher score: an equal score does not delay it.
+The recipe's ``train.select`` names the score. The model at the best evaluation is saved in ``best/``. Early stopping
+(``train.patience``) counts the evaluations since the score last rose above all earlier scores. If a later evaluation
+only equals the highest score, the count goes on.
 """
 
 import math
@@ -34,7 +35,8 @@ def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, f
 class BestSoFar:
     """The best score so far, and the number of evaluations since it was first reached.
 
-    Of equal scores, the one with the larger ``sure`` is kept. In the example, each pair is ``(score, sure)``.
+    Each score comes with a number ``sure``, which only decides between equal scores: a larger ``sure`` is better. In
+    the example, each pair is ``(score, sure)``.
 
     >>> best = BestSoFar()
     >>> [best.count(score, sure) for score, sure in ((0.5, -2), (0.7, -3), (0.7, -4), (0.7, -1), (0.6, 0))]

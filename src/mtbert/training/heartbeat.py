@@ -29,9 +29,10 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
     """Yields ``processes``, and ends this process with code 1 if another process of the run no longer answers.
 
     Inside the ``with`` block, every process regularly signals that it is alive. A process that is not yet in the block,
-    or has left it normally, counts as alive; a process that has left it by an error does not. After such an error, this
-    process ignores SIGTERM, so that it can still report the error. If several processes end, only one of them prints
-    the reason, which is the message set by :meth:`Processes.telling`. If the run has a single process, nothing is done.
+    or has left it normally, counts as alive; a process that has left it by an error does not. If this process leaves
+    the block by an error, it ignores SIGTERM from then on, so that it can still report the error. If several processes
+    end, only one of them prints the reason, which is the message set by :meth:`Processes.telling`. If the run has a
+    single process, nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes
@@ -111,8 +112,10 @@ def _missed(missed: Sequence[int], before: Sequence[int], now: Sequence[int]) ->
 
 
 def _end(processes: Connected, line: str) -> None:
-    """Ends this process at once, whatever its other threads do. First prints ``line``, if no other process prints
-    it."""
+    """Prints ``line``, and ends this process at once with code 1, whatever its other threads do.
+
+    If another process of the run has already said that it will print why the run ended, ``line`` is not printed.
+    """
     speaks: list[bool] = []
     asking = Thread(target=lambda: speaks.append(processes.may_speak()), daemon=True)
     asking.start()

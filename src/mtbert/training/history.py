@@ -130,12 +130,15 @@ class NoLog:
     """A log that writes nothing. All processes of a run except the first use it."""
 
     def step(self, step: Line, timing: StepTime) -> None:
-        """Logs an optimizer step, and its time and memory."""
+        """Does nothing. In :class:`RunLog`, this method logs an optimizer step, and its time and memory."""
 
     def evaluation(self, step: int, scores: Mapping[str, Evaluation], aggregates: Mapping[str, float]) -> None:
-        """Logs an evaluation on dev: the scores of each task, and aggregates of these scores.
+        """Does nothing. In :class:`RunLog`, this method logs an evaluation on dev.
 
-        ``step`` is the number of optimizer steps before the evaluation.
+        Args:
+            step: The number of optimizer steps before the evaluation.
+            scores: The scores of each task.
+            aggregates: Aggregates of these scores, by name.
         """
 
     def sync(self) -> int:

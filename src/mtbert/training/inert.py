@@ -45,7 +45,10 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """Yields the first batch of each task that is not empty, as the examples of the task in that batch."""
+    """Yields a pair for each task: its train data set, and the indices of the task's examples in one batch.
+
+    The batch is the first batch that contains an example of the task.
+    """
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):
             batches = (data.among(stream.rows(number)) for number in count())

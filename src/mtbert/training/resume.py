@@ -201,7 +201,10 @@ def _kept(out: Path) -> dict[str, Any]:
 def _longer(recipe: Recipe, epochs: int, last: Path | None) -> Recipe:
     """Returns a copy of ``recipe`` in which the number of epochs is ``epochs``.
 
-    Raises ValueError unless the number in ``recipe`` is smaller, or the run with the checkpoint ``last`` stopped early.
+    ``last`` is the folder of the run's last checkpoint; None if there is no checkpoint.
+
+    Raises:
+        ValueError: If ``epochs`` is not larger than the number in ``recipe``, and the run did not stop early.
     """
     if epochs <= recipe.train.epochs and not stopped_early(recipe, last):
         raise ValueError(f"epochs {epochs}: the run is planned for {recipe.train.epochs}. Give more, or leave it out.")
@@ -210,7 +213,10 @@ def _longer(recipe: Recipe, epochs: int, last: Path | None) -> Recipe:
 
 
 def stopped_early(recipe: Recipe, last: Path | None) -> bool:
-    """Returns whether ``train.patience`` has ended the run with the checkpoint ``last`` before its last step."""
+    """Returns whether a run was stopped early by ``train.patience``.
+
+    ``last`` is the folder of the run's last checkpoint. If ``last`` is None, returns False.
+    """
     if recipe.train.patience is None or last is None:
         return False
     values = read_settings(last / run_state.VALUES, run_state.Values, run_state.STATE_REPAIR)

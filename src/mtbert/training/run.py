@@ -226,8 +226,9 @@ class Run:
         """Returns the losses and gradients of a shard. Afterwards, ``grad`` is None for every parameter.
 
         The list of gradients has two parts. The first part holds, for each task in ``apart``, the gradients of the
-        task's loss with respect to the shared parameters. The second part has an entry for each trained parameter: the
-        gradient of the total loss or, for a shared parameter if ``apart`` names any task, None.
+        task's loss with respect to the shared parameters. The second part has an entry for each trained parameter. If
+        ``apart`` is empty, each entry is the gradient of the total loss. Otherwise, the entry of a shared parameter is
+        None, and every other entry is the gradient of the total loss.
         """
         tally, by_task = Tally(), ByTask(self.model, self.shared)
         if apart:

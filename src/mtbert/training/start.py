@@ -51,8 +51,8 @@ def start_run(
         processes: The processes that train the run together. Only the first of them calls this function.
 
     Raises:
-        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, if ``out`` exists, or if
-            another process trains there.
+        ValueError, FileNotFoundError: If the recipe, the data or the encoder cannot be used, if ``out`` holds a run and
+            ``overwrite`` is false, if ``out`` holds anything else, or if another process trains in ``out``.
     """
     _check_place(out, overwrite=True)  # before a lock is put into a folder of something else
     with locks.alone(out, "train") as held, rows.written(held.folder) as place:

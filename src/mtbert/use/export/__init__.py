@@ -86,7 +86,10 @@ class Exporter(Protocol):
         ...
 
     def lost(self, model: Model, task: Task) -> tuple[str, ...]:
-        """Returns notes on the parts of an answer that the format cannot hold, such as a threshold, one line each."""
+        """Returns notes that say how the exported model's answers differ from mtbert's answers, one line each.
+
+        A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.``
+        """
         ...
 
     def facts(self, wanted: Wanted) -> Mapping[str, Mapping[str, object]]:

@@ -148,7 +148,10 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
 
 
 def _apart(exporter: Exporter, wanted: Wanted) -> tuple[str, ...]:
-    """Returns the tasks that would share a graph with the option ``together``; none if the option is given already."""
+    """Returns the tasks that would share a graph with another task if the user gave the option ``together``.
+
+    The tuple is empty if the user has given this option, or if the format does not have it.
+    """
     if "together" in wanted.options or "together" not in exporter.options:
         return ()
     by_graph: dict[object, list[str]] = {}
