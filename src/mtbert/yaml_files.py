@@ -108,9 +108,11 @@ class YamlFiles:
 
 
 def _files_beside(name: str, path: Path) -> dict[str, str]:
-    """Returns the YAML files in the folder of ``path``, as the user may have meant by ``name``.
+    """Returns a dict of all YAML files in the folder of ``path``.
 
-    A key of the dict is a name without suffix, and its value is the name with suffix.
+    Each value is the name of a file, with the same folder as in ``name``. Each key is the value without suffix. If
+    ``name`` is ``recipes/mine``, an entry is, for example, ``{"recipes/other": "recipes/other.yaml"}``. If the folder
+    does not exist, the dict is empty.
     """
     try:
         found = [each for each in sorted(path.parent.iterdir()) if each.suffix in (".yaml", ".yml")]

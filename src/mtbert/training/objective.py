@@ -309,18 +309,14 @@ class Objective:
     def _compare_all(
         self, begins: Sequence[Callable[[], None]], batches: Sequence[Sequence[StepBatch]], tasks: Iterable[str]
     ) -> list[FirstRun]:
-        """Computes the whole-batch losses of a step, after a forward pass for each batch under ``torch.no_grad()``.
+        """Makes this process's forward passes of a step under ``torch.no_grad()``, then computes whole-batch losses.
 
-        A whole-batch loss compares all examples of the step with each other. Each process makes only the passes of its
-        own shards. Then all processes exchange the tensors that the losses compare.
+        Before the losses are computed, all processes exchange the tensors that the losses compare.
 
         Args:
             begins: For each shard of this process, the function that sets the state of the random generator.
             batches: For each shard of this process, the batch of each forward pass.
             tasks: The tasks that take part in the step.
-
-        Returns:
-            An entry for each shard of this process.
         """
         own: list[dict[str, tuple[Tensor, ...]]] = []
         states: list[list[Tensor]] = []

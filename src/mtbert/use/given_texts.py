@@ -51,12 +51,12 @@ def parts_of(given: Any) -> tuple[Any, ...] | None:
 
 
 def checked_row(task: Task, size: int, number: int, given: Any, index: Any) -> tuple[str, ...]:
-    """Returns the texts of the example ``given``, the one with this number, counted from 1.
+    """Checks one example, and returns its texts.
 
     Args:
         task: The task that reads the example.
         size: The number of texts that the example must have.
-        number: The number of the example.
+        number: The number of the example among all examples, counted from 1. Error messages contain it.
         given: The example, as the caller gave it.
         index: The index of the pandas Series that has the examples; None for other sequences.
 

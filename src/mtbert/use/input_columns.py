@@ -60,7 +60,11 @@ def _reading(task: TaskRecipe, texts: tuple[str, ...]) -> TaskRecipe:
 
 
 def _likely(names: Sequence[str], free: Sequence[str]) -> Sequence[str]:
-    """Returns as many of the columns ``free`` as there are ``names``: for one name, the most similar column."""
+    """Returns as many of the columns ``free`` as there are ``names``.
+
+    If there is exactly one name, returns the column that is most similar to this name. Otherwise, returns the first
+    columns of ``free``.
+    """
     if len(names) == 1:
         return [max(free, key=lambda column: SequenceMatcher(None, names[0], column).ratio())]
     return free[: len(names)]
@@ -71,8 +75,9 @@ def labelled_for(
 ) -> tuple[list[str], list[str]]:
     """Returns a pair: the tasks whose label columns are among the columns ``found``, and a list of warnings.
 
-    The list contains one warning if some tasks lack their label columns. If all of them do, all tasks are returned,
-    since reading their rows is an error that names the columns. ``name`` is the name of the rows, for messages.
+    If only some tasks have their label columns, the list contains one warning, which names the other tasks. If no task
+    has its label columns, all ``tasks`` are returned without a warning; when the caller then reads the rows, an error
+    names the missing columns. ``name`` is the name of the rows, for messages.
     """
     lacking = {task: [c for c in recipe.tasks[task].columns.labels if c not in found] for task in tasks}
     there = [task for task in tasks if not lacking[task]]
@@ -98,7 +103,11 @@ def _key(recipe: Recipe, task: str, key: str) -> str:
 
 
 def changes(settings: Iterable[str]) -> str:
-    """Returns how the caller of a command, or of a function, makes changes that are written as ``a.b=c``."""
+    """Returns a part of a message that tells the user how to give ``settings``, each of which is written as ``a.b=c``.
+
+    In a process that the command line has started, the part is ``--set a.b=c``. In any other process, the part is
+    ``changes=['a.b=c']``.
+    """
     given = list(dict.fromkeys(settings))
     shell = shlex.join([word for each in given for word in ("--set", each)])
     return worded(shell, f"changes={shown(given, LONGEST_LINE)}")
@@ -108,8 +117,13 @@ def changes(settings: Iterable[str]) -> str:
 def advising_the_trained(recipe: Recipe, tasks: Collection[str]) -> Iterator[None]:
     """A context manager for reading labelled rows for ``tasks`` of a trained model.
 
-    An error about a missing column advises which setting to change, and one about a label says that classes stay. If
-    the user cannot change settings, ``tasks`` is empty.
+    Inside the ``with`` block, the messages of two errors change. An error about a missing column advises which setting
+    to change or, if no setting can be changed, to rename the column. An error about an unknown class says that the
+    model was trained on the known classes.
+
+    Args:
+        recipe: The recipe of the model.
+        tasks: The tasks; empty if the user cannot change settings.
     """
     try:
         yield
@@ -125,10 +139,17 @@ def advising_the_trained(recipe: Recipe, tasks: Collection[str]) -> Iterator[Non
 
 
 def _renaming(recipe: Recipe, task: str, key: str, lacking: Sequence[str], instead: str | None = None) -> str | None:
-    """Returns the change, as ``a.b=c``, that lets ``task`` read other columns than those that rows lack.
+    """Returns a change of the recipe that replaces missing columns of ``task``.
 
-    Returns None if the setting ``key`` of the task names none of them, or if their names are those of classes, which
-    stay after training.
+    The change is, for example, ``tasks.sst.columns.text=COLUMN``. Returns None if the setting ``key`` contains no
+    missing column, or if the names of its columns are the names of the classes, which cannot change after training.
+
+    Args:
+        recipe: The recipe of a trained model.
+        task: The name of the task.
+        key: The setting that contains names of columns, such as ``columns.text``.
+        lacking: The missing columns.
+        instead: The column that replaces each missing column. None stands for the word ``COLUMN``.
     """
     columns = recipe.tasks[task].columns
     named = {"columns.text": columns.text, "columns.id": (columns.id,), f"columns.{columns.label_key}": columns.labels}
@@ -178,9 +199,12 @@ def fitting(
 ) -> Fitting:
     """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
 
-    A task reads the text columns that the recipe names. If the input lacks them, but other tasks read one text (or, for
-    a task of pairs, one pair of texts) in it, the task answers about the same text, as all tasks do that a server is
-    asked. If no task finds its columns, and one column is left beside ids, labels and weights, this column is the text.
+    A task reads the text columns that the recipe names. If the input lacks these columns, the task may read others:
+
+    - If the tasks of single texts have exactly one text column in the input, all tasks of single texts read this
+      column. Likewise, if the tasks of pairs have exactly one pair of columns, all tasks of pairs read this pair.
+    - If no task has its text columns in the input, and exactly one column is left beside ids, labels and weights, all
+      tasks of single texts read this column.
 
     Args:
         predictor: The model.
@@ -189,7 +213,7 @@ def fitting(
         name: The name of the input, for messages.
         found: The columns of the input.
         fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
-        settable: Whether the user can set columns, so that messages say how.
+        settable: Whether the user can set columns. If true, messages say how to set columns.
 
     Raises:
         ValueError: If a named task cannot answer, or no task is left.

@@ -40,8 +40,8 @@ def labelled(
     """Returns the labelled rows of ``file`` as a data set of ``task``, and the warnings from reading the file.
 
     ``root`` is the folder from which the path ``file`` starts. ``trained`` has the names of the task's train files, by
-    their SHA-256. If ``file`` is one of these files, the first warning says so. ``settable`` says whether the user can
-    set columns, so that an error says how.
+    their SHA-256. If ``file`` is one of these files, the first warning says so. If ``settable`` is true, the user can
+    choose the columns that the task reads, and an error about a missing column says how.
     """
     chosen = known_task(predictor, recipe, task)
     columns, words = recipe.tasks[task].columns.unweighted, recipe.columns_of_words(task)

@@ -73,7 +73,10 @@ class Maker:
                 number += 1
 
     def ended(self, given: InputFile) -> bool:
-        """Returns whether a file's last part and all the file's parts that this command must make are finished."""
+        """Returns whether all parts of a file that this command must make are finished, and the file's last part too.
+
+        The attribute ``share`` says which parts this command must make. Another command may have made the last part.
+        """
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 
     def pending(self, given: InputFile) -> list[int | None]:

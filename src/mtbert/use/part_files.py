@@ -311,7 +311,10 @@ def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, ScoredBlock], 
 
 
 def _with_answers(table: Any, scored: ScoredBlock, scorer: Scorer) -> Any:
-    """Returns an Arrow table with the answers as its last columns. If rows are numbered, the numbers come first."""
+    """Returns an Arrow table with the answers added as its last columns.
+
+    If the rows are numbered, a column with these numbers is added as the first column of the table.
+    """
     import pyarrow as pa
 
     if scored.numbers is not None:

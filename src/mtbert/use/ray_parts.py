@@ -33,7 +33,10 @@ class PartActor:
 
     @cached_property
     def _maker(self) -> Maker:
-        """The maker of output files. It is made when the first file is, so that its errors are returned in one way."""
+        """The maker of output files. It is created when the actor gets its first batch, not together with the actor.
+
+        So :meth:`__call__` can return an error that occurs while the maker is created.
+        """
         return self._plan.maker()
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
@@ -77,7 +80,7 @@ def make_all(
     Raises:
         ValueError: If Ray is not installed, if there is no cluster at the address, or if an input file cannot be used.
         ConnectionError: If a process of the cluster dies, for example because the system killed it for its memory.
-        Exception: Any error that making the parts raises without Ray.
+        Exception: Any error that occurs while a part is made. The error is the same as in a command without Ray.
     """
     try:
         import ray

@@ -68,7 +68,8 @@ def review_run(
             weight columns hold 1. Two more columns hold the model's answer and the probability of this answer. The
             least certain row comes first.
         console: Shows warnings and what was written.
-        overrides: Changes to the run's recipe, as ``a.b=c``. New columns are those of the pool: train keeps its own.
+        overrides: Changes to the run's recipe, as ``a.b=c``. If a change sets the name of a column, this name is used
+            only for the pool. The columns of train and of ``output`` keep the names that the run's recipe has.
         overwrite: Whether to replace an existing file.
 
     Raises:
@@ -244,8 +245,13 @@ def _unlabelled(
 ) -> OutputRow:
     """Returns a row of the pool in the form of a train row: with all columns that the recipe reads, but without labels.
 
-    ``of_pool`` is the recipe with the columns of the pool, and ``given`` holds all of them. ``prefix`` is put before
-    the id.
+    Args:
+        recipe: The recipe with the names of the columns in train.
+        of_pool: The same recipe with the names of the columns in the pool.
+        task: The task for which the row will be labelled.
+        one: The id of the row, and the texts that ``task`` reads in it.
+        given: The row with all columns of the pool.
+        prefix: The text that is put before the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]
     columns = recipe.tasks[task].columns

@@ -123,7 +123,10 @@ def renamed_texts(path: Path, recipe: Recipe) -> set[str]:
 
 
 def with_own_columns(path: Path, recipe: Recipe) -> Recipe:
-    """Returns ``recipe``, in which every task has the columns of the run at ``path``: those of the train files."""
+    """Returns a copy of ``recipe`` in which each task has the column names from the recipe of the run at ``path``.
+
+    These are the names of the columns in the run's train files.
+    """
     own = recipe_of(path, ()).tasks
     return recipe.model_copy(
         update={

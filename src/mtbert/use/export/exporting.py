@@ -61,7 +61,8 @@ def export(
 
     Raises:
         ValueError, FileNotFoundError: If the model or the rows cannot be read, if the format cannot hold a task that is
-            named in ``tasks``, or if ``out`` exists.
+            named in ``tasks``, if ``out`` holds an export and ``overwrite`` is false, or if ``out`` holds anything
+            else.
         FloatingPointError: If the answers of the exported model differ too much from the answers of the original. In
             this case, nothing is written.
 

@@ -106,7 +106,11 @@ def kserve_routes(service: Service) -> APIRouter:
 
 
 def _rows(inputs: Sequence[InputTensor]) -> list[GivenRow]:
-    """Returns the rows of texts that the input tensor holds. Raises :class:`Refused` if there is no such tensor."""
+    """Returns the rows of texts in ``inputs``, which must be a single tensor called ``texts`` of the type ``BYTES``.
+
+    Raises:
+        Refused: If ``inputs`` is anything else, or if the tensor's data are not texts or do not fit its shape.
+    """
     if len(inputs) != 1 or inputs[0].name != INPUT or inputs[0].datatype != "BYTES":
         found = few([f"{one.name} ({one.datatype})" for one in inputs])
         raise Refused(422, f"inputs: must be one tensor {INPUT} (BYTES), found {found}.")

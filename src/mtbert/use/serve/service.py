@@ -45,7 +45,11 @@ class Service:
 
     @property
     def longest_text(self) -> int:
-        """The largest number of characters of a text. By default, the model would cut any longer text anyway."""
+        """The largest number of characters that a text may have.
+
+        If ``limits.characters`` is None, this is 8 times the largest number of tokens that the model reads, but at
+        least 20,000.
+        """
         return self.limits.characters or max(20_000, 8 * self.predictor.model.max_length)
 
     @property
