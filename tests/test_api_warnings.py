@@ -13,7 +13,8 @@ from toy_rows import data, recipe
 
 import mtbert
 from mtbert import check
-from mtbert.messages import caller_console, worded_for_shell
+from mtbert.advice import worded_for_shell
+from mtbert.messages import caller_console
 from mtbert.recipe.settings import validate_recipe
 from mtbert.splits import check_files
 from mtbert.studying.plan import load_study

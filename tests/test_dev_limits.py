@@ -7,8 +7,8 @@ from typing import Any
 import toy_results
 from toy_results import RIGHT
 
+from mtbert.advice import worded_for_shell
 from mtbert.data.sources import Source
-from mtbert.messages import worded_for_shell
 from mtbert.studying.dev_limits import chosen_on_dev, like_dev, measure_on_new_texts, nearly_perfect
 from mtbert.studying.results import EndedRun, Results
 

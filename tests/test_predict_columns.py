@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from mtbert.messages import worded_for_shell
+from mtbert.advice import worded_for_shell
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.use.input_columns import Fitting, fitting
 from mtbert.use.predictor import Predictor

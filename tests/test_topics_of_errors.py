@@ -8,7 +8,7 @@ import yaml
 from commands import Mtbert
 
 import mtbert
-from mtbert.messages import see
+from mtbert.advice import see
 from mtbert.topics import topic_text
 
 SOURCES = Path(mtbert.__file__).parent

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from mtbert.advice import worded_for_shell
 from mtbert.data.mistakes import NoColumn
-from mtbert.messages import worded_for_shell
 from mtbert.recipe.settings import Recipe, validate_recipe
 from mtbert.use.input_columns import advising_the_trained, labelled_for
 

@@ -16,8 +16,9 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
+from mtbert.advice import call
 from mtbert.data.check import DataReport
-from mtbert.messages import call, caller_console, recorded_html, recorder, tell_end, warn
+from mtbert.messages import caller_console, recorded_html, recorder, tell_end, warn
 from mtbert.processes import connect
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import shipped_recipes

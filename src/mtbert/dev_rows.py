@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mtbert.advice import see
 from mtbert.batch import Examples, Rows
 from mtbert.data.draw import drawn
 from mtbert.data.source_table import SourceTable
 from mtbert.data.split import Inseparable, far_from
-from mtbert.messages import count, few, see, shown
+from mtbert.messages import count, few, shown
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.task import Task
 
@@ -137,9 +138,9 @@ def _owner(settings: TaskRecipe) -> str:
 
 
 def _drawn_of(table: SourceTable, tasks: Mapping[str, Task], places: Rows) -> dict[str, Rows]:
-    """Returns for each task the examples that lie in the rows at ``places``, as indices into all examples of the task.
+    """Returns for each task the examples in the drawn rows, as indices into all examples of the task.
 
-    ``places`` has the numbers by which :meth:`SourceTable.places` encodes these rows.
+    ``places`` has a number for each drawn row: the number that :meth:`SourceTable.places` gives to the row.
     """
     here = np.isin(table.places(), places)
     return {name: np.flatnonzero(here[reads]) for name, reads in zip(tasks, table.reads, strict=True)}

@@ -202,8 +202,7 @@ class Presence:
     def only(self) -> bool:
         """Tries to take the lock for this process alone, and returns whether it succeeded.
 
-        If another process holds the lock, alone or shared, returns False. A shared lock that this process held before
-        the call is then released.
+        If another process holds the lock, alone or shared, returns False, and this process no longer has a shared lock.
         """
         try:
             with _locking(self._file):
@@ -260,13 +259,11 @@ def _remove(made: Iterable[Path]) -> None:
 def _take(place: Path, made: list[Path], wait: bool) -> int | None:
     """Locks the folder ``place`` and returns the file descriptor of the lock.
 
-    Returns None if another process removes or moves the folder or its lock file meanwhile.
+    Returns None if another process removes or moves the folder or its lock file meanwhile. If another process holds the
+    lock and ``wait`` is true, waits for the lock.
 
-    If the folder does not exist, the folder and its missing parents are created and added to ``made``. If a process was
-    killed while replacing the folder, the folder may still have a temporary name. The folder is then renamed to
-    ``place``.
-
-    If another process holds the lock and ``wait`` is true, waits for the lock.
+    If the folder does not exist, the folder and its missing parents are created and added to ``made``. A folder that an
+    interrupted replacement left under a temporary name is renamed to ``place``.
 
     Raises:
         BlockingIOError: If another process holds the lock and ``wait`` is false.

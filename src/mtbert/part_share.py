@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from mtbert.messages import clean, option
+from mtbert.advice import option
+from mtbert.messages import clean
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
-from mtbert.messages import see
+from mtbert.advice import see
 
 if TYPE_CHECKING:
     from torch import Tensor

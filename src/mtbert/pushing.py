@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from mtbert import environment, files, yaml_text
+from mtbert.advice import option, worded
 from mtbert.hub_client import asked, bars_shown
-from mtbert.messages import caller_console, few, option, reason, shown, warn, worded
+from mtbert.messages import caller_console, few, reason, shown, warn
 from mtbert.model.download import LICENCE, READ_ME, Origin, hub_id, origin
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from rich.table import Column, Table
 from rich.text import Text
 
-from mtbert.messages import command_line, recorded_html, recorder, warn
+from mtbert.advice import command_line
+from mtbert.messages import recorded_html, recorder, warn
 from mtbert.recipe.settings import Recipe
 from mtbert.scoring import Evaluation
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mtbert.advice import option, see
 from mtbert.batch import Examples, Rows
 from mtbert.columns import TextColumn, taken
 from mtbert.data import labels, sources
@@ -21,7 +22,7 @@ from mtbert.data.sources import Source
 from mtbert.data.tables import Table, TableFile
 from mtbert.dev_rows import draw_dev, draw_held_out
 from mtbert.files import resolved, sha256
-from mtbert.messages import option, see, shown
+from mtbert.messages import shown
 from mtbert.progress_bar import progress_of
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe

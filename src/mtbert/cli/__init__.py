@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from mtbert.advice import worded_for_shell
 from mtbert.cli.exit_codes import run_command
-from mtbert.messages import worded_for_shell
 
 # In the order of the help. The file NAME.py has NAME: a function for a command, or a Typer for a group of commands.
 COMMANDS = (

@@ -7,7 +7,8 @@ from contextlib import suppress
 
 import typer
 
-from mtbert.messages import clean, see
+from mtbert.advice import see
+from mtbert.messages import clean
 from mtbert.processes import speaks
 from mtbert.training.signals import Stopped
 

@@ -53,18 +53,19 @@ def predict(
     """Answer one text, a pair, or all rows of a file.
 
     An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs the
-    text columns that the recipe names, but no label column. Tasks whose text column is missing answer about the text
-    that the others read; a line says so. The output has the same rows and columns in the same order, and new columns
-    with the answers. If the recipe names an id column that the input lacks, the output begins with a column of this
-    name, which numbers the rows from 1. If exactly one --task is given, the new columns have plain names such as label.
-    Otherwise each name begins with the task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
+    text columns that the recipe names, but no label column. If the text column of a task is missing, the task answers
+    about the text that the other tasks read, and a line says so. The output has the same rows and columns in the same
+    order, and new columns with the answers. If the recipe names an id column that the input lacks, the output begins
+    with a column of this name, which numbers the rows from 1. If exactly one --task is given, the new columns have
+    plain names such as label. Otherwise each name begins with the task: topic.label in a table, or {"topic": {"label":
+    ...}} in jsonl.
 
     Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
     equal, they may name the other one.
 
     --unsure adds two columns. The column probability holds the probability of the answer. The column unsure holds true
-    or false. Sort by probability to have the least certain rows first; mtbert review sorts them, and leaves out what
-    train has.
+    or false. Sort by probability to have the least certain rows first. mtbert review also sorts them, and leaves out
+    rows whose texts are in the train data.
 
     A file that exists is kept, unless --overwrite is given.
 

@@ -48,7 +48,8 @@ def push(
       mtbert predict me/mine --text "not bad at all"
     """
     from mtbert import pushing
-    from mtbert.messages import command_line, plain_console, tell_end
+    from mtbert.advice import command_line
+    from mtbert.messages import plain_console, tell_end
 
     pushed = pushing.push(
         run,

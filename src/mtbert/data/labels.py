@@ -7,6 +7,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import numpy.typing as npt
 
+from mtbert.advice import see
 from mtbert.answers import Cells, WrongCell
 from mtbert.answers.of_words import Repairing
 from mtbert.batch import Examples, Floats
@@ -15,7 +16,7 @@ from mtbert.columns import WordColumn
 from mtbert.data.mistakes import WrongLabel
 from mtbert.data.tables import Table
 from mtbert.data.words import JOINED
-from mtbert.messages import count, see, shown
+from mtbert.messages import count, shown
 from mtbert.ragged import Ragged, concatenated
 from mtbert.task import Task
 

@@ -79,7 +79,8 @@ class MemoryRows:
     def renamed(self, text: str) -> str:
         """Returns ``text`` with names of tables in place of the paths of the files that hold these tables.
 
-        Drops the words ``task NAME:`` or ``table NAME:`` before such a path if the name of the table contains them too.
+        If the words ``task a:`` stand before such a path, and the name of the table contains ``task a`` too, these
+        words are dropped. The same holds for ``table a:``.
 
         >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
         'data of task a, dev: dropped 1 row.'

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from mtbert.advice import see
 from mtbert.columns import GrowingColumn, NumberColumn, TextColumn, WordColumn
 from mtbert.data import cells
 from mtbert.data.cell_groups import CellGroup
@@ -18,7 +19,7 @@ from mtbert.data.records import Records
 from mtbert.data.source_table import Others, SourceTable, readings
 from mtbert.data.tables import Columns, TableFile
 from mtbert.data.words import Given, WordReader, as_tags
-from mtbert.messages import count, see, shown
+from mtbert.messages import count, shown
 from mtbert.progress_bar import progress_of
 
 TOGETHER = 256  # rows moved into columns at once; few, because a row may hold megabytes of text

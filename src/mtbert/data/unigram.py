@@ -4,11 +4,9 @@ A text gets the ids that the SentencePiece library gives it. As in transformers,
 first. Then characters are replaced and composed. The tokenizers library alone would do this differently from
 SentencePiece. This module corrects two differences:
 
-- Replacing: The model has a table of strings and their replacements. SentencePiece replaces the longest string that the
-  table contains. The tokenizers library may look up a character together with its marks (such as accents). If the table
-  contains the character without marks, the library replaces the character and drops the marks. So ``½́`` would lose its
-  mark. Here, each mark is first separated from the character before it. Then the table is applied, and finally letters
-  and marks are composed.
+- Replacing: The model has a table of characters and their replacements. The tokenizers library drops the marks (such as
+  accents) of a character that the table replaces: ``½́`` would lose its mark. Here, each mark is first separated from
+  the character before it. Then the table is applied, and finally letters and marks are composed.
 - Composing: SentencePiece composes a letter with the marks after it, and never changes the order of marks. NFC, the
   composition of the tokenizers library, may change the order. So NFC is applied here to a letter with only one mark at
   a time.

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files
+from mtbert.advice import command_line
 from mtbert.data.cells import readable
 from mtbert.dev_rows import NoDevRow
 from mtbert.drafting.by_name import groups
@@ -14,7 +15,7 @@ from mtbert.drafting.guessing import TableGuess, guess
 from mtbert.drafting.looking import given_files, look
 from mtbert.drafting.questions import Questions
 from mtbert.drafting.writing import MULTILINGUAL, all_english, recipe_text
-from mtbert.messages import command_line, count, few, tell_end, warn
+from mtbert.messages import count, few, tell_end, warn
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe

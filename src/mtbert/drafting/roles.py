@@ -57,7 +57,8 @@ class Label:
 
     Attributes:
         columns: The columns that hold the labels of the task.
-        types: The names of the answer types that suit these columns, the best first, each with a judgement.
+        types: The answer types that suit these columns, the best first, as pairs: the name of the type, and a
+            :class:`Suits`, which says how well the type suits.
         name: The name of the task.
     """
 
@@ -263,8 +264,8 @@ def _is_about_rows(column: SeenColumn) -> bool:
 def _is_perhaps_label(column: SeenColumn) -> bool:
     """Returns whether a column can hold the labels if no better column exists.
 
-    The column must hold at least two different numbers. The name of the column must not be that of an id column. At
-    least one number must not be larger than the number before it.
+    The column must hold at least two different numbers, which do not rise from each row to the next. The name of the
+    column must not be that of an id column.
     """
     return len(column.numbers) > 1 and not _ID_NAMES.fullmatch(column.name) and not _counts_rows(column)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files
+from mtbert.advice import command_line
 from mtbert.answers.seen import SeenColumn
 from mtbert.columns import TextColumn
 from mtbert.data.cells import readable
@@ -16,7 +17,7 @@ from mtbert.drafting.guessing import TableGuess, TaskGuess
 from mtbert.drafting.language import looks_english
 from mtbert.drafting.looking import SeenFile
 from mtbert.drafting.roles import is_likely_text, is_pair
-from mtbert.messages import command_line, count, few
+from mtbert.messages import count, few
 from mtbert.model.download import DEMO_MODEL, DEMO_PACKAGE
 
 SEEN = 20_000  # examples that training should see, which takes about ten minutes on two cores

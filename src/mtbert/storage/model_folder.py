@@ -15,10 +15,11 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from mtbert import files
+from mtbert.advice import see
 from mtbert.answers.fitting import FittedName, check_fitted, start
 from mtbert.data.tokenizer import load_tokenizer
 from mtbert.json_files import write_settings
-from mtbert.messages import few, see
+from mtbert.messages import few
 from mtbert.model.encoder import Encoder
 from mtbert.model.lora import merged
 from mtbert.model.model import Model

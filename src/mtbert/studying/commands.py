@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import files, locks
+from mtbert.advice import command_line
 from mtbert.json_files import write_settings
-from mtbert.messages import command_line, count, few, reason, tell_end, warn
+from mtbert.messages import count, few, reason, tell_end, warn
 from mtbert.part_share import PartShare
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.files import RECIPE_FILE

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtbert.messages import command_line, count, few, shown
+from mtbert.advice import command_line
+from mtbert.messages import count, few, shown
 from mtbert.studying.charts import signed
 from mtbert.studying.dev_limits import (
     MOST_NAMES,
     chosen_on_dev,
+    findable,
     in_sentence,
     leaked,
     like_dev,
@@ -139,7 +141,7 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
     seeds = sorted({one.difference.seeds for _, one in judged.values()})
     least = [x for score in scores if (x := summary.detectable(against, score)) is not None]
     if least:
-        said.append(f"With {_seeds(seeds)}, {_findable(least)}")
+        said.append(f"With {_seeds(seeds)}, {findable(least)}")
     single = sum(one.difference.seeds == 1 for _, one in judged.values())
     if single:
         has = "has" if single == 1 else "have"
@@ -153,21 +155,6 @@ def _limits(results: Results, summary: Summary, judged: _Judged, against: Agains
         has = "has" if left == 1 else "have"
         said.append(f"{count(left, 'more row')} {has} no {summary.main} that {other} has too, and so no verdict.")
     return said
-
-
-def _findable(least: Sequence[float]) -> str:
-    """Returns the end of a sentence that says how small a true difference between two recipes the study usually finds.
-
-    ``least`` holds this difference for each score that is tested, or infinity if the study can miss any difference.
-    """
-    known = [x for x in least if not math.isinf(x)]
-    if not known:
-        return "a study like this one can miss any difference, however large: the scores vary too much."
-    size = f"{min(known):.3f}" + (f" to {max(known):.3f}, depending on the score," if len(known) > 1 else "")
-    return (
-        f"a study like this one finds a true difference of {size} four times out of five. A smaller one is easily "
-        "missed."
-    )
 
 
 def _seeds(found: Sequence[int]) -> str:

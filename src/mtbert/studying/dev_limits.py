@@ -1,10 +1,12 @@
 """Sentences that say how far scores on dev can be trusted: which texts they hold for, and how they may flatter."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mtbert.advice import call, worded
 from mtbert.data.sources import Source
-from mtbert.messages import call, clean, few, worded
+from mtbert.messages import clean, few
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.studying.results import EndedRun, Results
 
@@ -92,6 +94,21 @@ def measure_on_new_texts(run: EndedRun) -> list[str]:
         "For an honest score, label some texts of the kind that you will ask about, in rows with the columns of the "
         f"train data. Then: {worded(of_file, of_rows)}"
     ]
+
+
+def findable(least: Sequence[float]) -> str:
+    """Returns the end of a sentence that says how small a true difference between two recipes the study usually finds.
+
+    ``least`` holds this difference for each score that is tested, or infinity if no size of a difference is enough.
+    """
+    known = [x for x in least if not math.isinf(x)]
+    if not known:
+        return "a study like this one can miss any difference, however large: the scores vary too much."
+    size = f"{min(known):.3f}" + (f" to {max(known):.3f}, depending on the score," if len(known) > 1 else "")
+    return (
+        f"a study like this one finds a true difference of {size} four times out of five. A smaller one is easily "
+        "missed."
+    )
 
 
 def in_sentence(items: Sequence[str]) -> str:

@@ -110,11 +110,11 @@ def load_study(name: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> 
 
 
 def _without_recipes(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, RecipeLike]]:
-    """Takes the recipes that are not given by name out of a study. Returns a pair: the study, and a dict of recipes.
+    """Separates a study from those of its recipes that are dicts or ``Recipe`` objects, and returns both as a pair.
 
     ``given`` is the study: the content of a study's file, as a dict. Each row of the study has a recipe: a name, a dict
-    or a ``Recipe``. The dict of recipes maps the name of a row to its recipe, for all rows whose recipe is a dict or a
-    ``Recipe``. In the returned study, the text ``GIVEN`` stands in place of each of these recipes.
+    or a ``Recipe``. The second item of the pair maps the name of a row to its recipe, for all rows whose recipe is a
+    dict or a ``Recipe``. In the returned study, the text ``GIVEN`` stands in place of each of these recipes.
     """
     content, recipes = dict(given), dict[str, RecipeLike]()
     if isinstance(content.get("rows"), Mapping):
@@ -141,8 +141,8 @@ def make_plan(
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
         overrides: Changes to every recipe of the study, as ``a.b=c``. These changes are applied last.
-        recipes: A dict from row to recipe, for the rows whose recipe was given as a dict or a ``Recipe``, and not by
-            its name. A row is a recipe of the study.
+        recipes: A dict from the name of a row of the study to its recipe, for the rows whose recipe was given as a dict
+            or a ``Recipe``, and not by its name.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
@@ -221,10 +221,10 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row that is the control of the row ``base``. A row is a recipe of ``study``.
+    """Returns the name of the row of a study that the row ``base`` is compared with, which is called its control.
 
-    If the study's file names a control for ``base``, returns this control. Otherwise, returns the first other row with
-    the recipe ``of_recipe``. If ``of_recipe`` is None too, returns None.
+    If the study's file names a control for ``base``, returns this control. Otherwise, returns the first row, except
+    ``base``, that uses the recipe called ``of_recipe``. If ``of_recipe`` is None too, returns None.
 
     Args:
         study: The settings of the study.

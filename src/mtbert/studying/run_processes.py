@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtbert import locks
-from mtbert.messages import same_again
+from mtbert.advice import same_again
 from mtbert.progress_bar import LiveBar, bar_line
 from mtbert.studying.runs import RunPlace
 from mtbert.training.signals import Stopped, signals

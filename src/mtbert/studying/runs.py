@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from mtbert import files, locks
+from mtbert.advice import option
 from mtbert.json_files import read_settings
-from mtbert.messages import option
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, dump_recipe, load_run_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.settings import Recipe

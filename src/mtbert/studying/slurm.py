@@ -13,7 +13,8 @@ from typing import Any
 
 from rich.console import Console
 
-from mtbert.messages import clean, command_line, few, plain_console, reason, tell_end
+from mtbert.advice import command_line
+from mtbert.messages import clean, few, plain_console, reason, tell_end
 from mtbert.studying.commands import begin_study, run_study
 from mtbert.studying.plan import Plan, load_study, shipped_studies
 from mtbert.studying.run_processes import stop_workers

@@ -110,11 +110,11 @@ class ScoreEstimate(Estimate):
         The interval is Wilson's score interval, which is made for a share of right answers among ``n`` examples. The
         quantile in it is that of Student's t distribution.
 
-        - For the share of right answers of one run, ``n`` is the number of examples.
-        - For any other score, ``n`` is computed from ``se``: a share of the same size among ``n`` examples would have
+        - If the score is the share of right answers of a single run, ``n`` is the number of examples.
+        - In all other cases, ``n`` is computed from ``se``: a share of the same size among ``n`` examples would have
           the standard error ``se``.
-        - If the score is the same on all resamples and for all seeds, ``n`` cannot be computed from ``se``. For a share
-          of right answers, ``n`` is then the number of examples. For any other score, the result is None.
+        - This computation fails if the score is the same on all resamples and for all seeds. Then ``n`` is the number
+          of examples if the score is a share of right answers, and otherwise the result is None.
 
         The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
         interval is wide, even if all answers are right.

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtbert import splits
-from mtbert.messages import call, count
+from mtbert.advice import call
+from mtbert.messages import count
 from mtbert.recipe.settings import Recipe
 from mtbert.training.rounds import RoundPlan
 

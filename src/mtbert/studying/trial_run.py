@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 from mtbert import environment, files
-from mtbert.messages import plain_console, same_again
+from mtbert.advice import same_again
+from mtbert.messages import plain_console
 from mtbert.recipe.files import RECIPE_FILE
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range, RangeOrChoices

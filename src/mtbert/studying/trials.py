@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtbert import files
+from mtbert.advice import option
 from mtbert.json_files import read_settings, write_settings
-from mtbert.messages import clean, option, reason, shown
+from mtbert.messages import clean, reason, shown
 from mtbert.settings import Settings
 
 if TYPE_CHECKING:

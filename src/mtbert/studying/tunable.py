@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtbert.messages import option
+from mtbert.advice import option
 from mtbert.recipe.files import load_recipe
 from mtbert.recipe.settings import Recipe
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from mtbert import files, locks
-from mtbert.messages import call, same_again, see, tell_end
+from mtbert.advice import call, same_again, see
+from mtbert.messages import tell_end
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe
 from mtbert.recipe.identity import same_settings
 from mtbert.recipe.parts import Range

@@ -13,8 +13,9 @@ from rich.live import Live
 from rich.text import Text
 
 from mtbert import files, locks
+from mtbert.advice import call
 from mtbert.environment import ENVIRONMENT_FILE
-from mtbert.messages import call, clean
+from mtbert.messages import clean
 from mtbert.progress_bar import clock
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.studying.results import read_outline

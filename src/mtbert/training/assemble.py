@@ -10,11 +10,12 @@ import torch
 from tokenizers import Tokenizer
 
 from mtbert import environment, files, splits
+from mtbert.advice import see, worded
 from mtbert.data.check import DataReport, report_on_data, without_examples
 from mtbert.data.leaks import leak_line, leaks
 from mtbert.data.measure import TableData, TaskData, count_tokens, unknown_id
 from mtbert.data.split import linking, separable
-from mtbert.messages import Note, few, see, worded
+from mtbert.messages import Note, few
 from mtbert.model import lora
 from mtbert.model.config import parse_config, read_config
 from mtbert.model.download import find_config

@@ -10,8 +10,8 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from mtbert import files, scoring
+from mtbert.advice import call, command_line, worded
 from mtbert.display import Display
-from mtbert.messages import call, command_line, worded
 from mtbert.processes import Lost
 from mtbert.recipe.identity import identity
 from mtbert.storage import run_state

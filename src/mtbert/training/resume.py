@@ -16,9 +16,10 @@ from rich.console import Console
 from tokenizers import Tokenizer
 
 from mtbert import environment, files, locks, splits, yaml_text
+from mtbert.advice import call, see
 from mtbert.environment import ENVIRONMENT_FILE, RunRecord
 from mtbert.json_files import read_settings, write_settings
-from mtbert.messages import Note, call, few, see, tell
+from mtbert.messages import Note, few, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, change_run_recipe, load_run_recipe

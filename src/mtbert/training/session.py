@@ -10,9 +10,10 @@ from rich.table import Table
 from tokenizers import Tokenizer
 
 from mtbert import environment
+from mtbert.advice import call, worded
 from mtbert.display import Display
 from mtbert.losses import ClassWeighted
-from mtbert.messages import Note, call, count, few, warn, worded
+from mtbert.messages import Note, count, few, warn
 from mtbert.numbers import often
 from mtbert.recipe.settings import as_plain
 from mtbert.scores import Scores, score_table

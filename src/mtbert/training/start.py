@@ -6,11 +6,12 @@ from pathlib import Path
 from rich.console import Console
 
 from mtbert import environment, locks
+from mtbert.advice import call, option, see
 from mtbert.data.memory import FOLDER, NO_ROWS, MemoryRows
 from mtbert.environment import ENVIRONMENT_FILE
 from mtbert.files import resolved
 from mtbert.json_files import write_settings
-from mtbert.messages import Note, call, option, see, tell
+from mtbert.messages import Note, tell
 from mtbert.processes import ALONE, Processes
 from mtbert.progress_bar import followed
 from mtbert.recipe.files import RECIPE_FILE, dump_recipe

@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files
-from mtbert.messages import call, few, near, option, reason, shown, warn
+from mtbert.advice import call, option
+from mtbert.messages import few, near, reason, shown, warn
 
 Value = str | int | float | bool | None
 LogStep = Callable[[int, Mapping[str, float]], object]  # takes the number of an optimizer step, and its numbers by name

@@ -9,11 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from mtbert import files, scoring, splits
+from mtbert.advice import option
 from mtbert.batch import Dataset
 from mtbert.columns import TextColumn
 from mtbert.data.leaks import leaks
 from mtbert.data.split import linking
-from mtbert.messages import clean, count, few, option, warn
+from mtbert.messages import clean, count, few, warn
 from mtbert.prepare import lost_words, prepare, read_test
 from mtbert.progress_bar import followed
 from mtbert.recipe.settings import Recipe

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 
 from mtbert import yaml_text
+from mtbert.advice import option, worded
 from mtbert.data.mistakes import NoColumn, WrongLabel
-from mtbert.messages import LONGEST_LINE, Note, as_warnings, clean, few, option, shown, worded
+from mtbert.messages import LONGEST_LINE, Note, as_warnings, clean, few, shown
 from mtbert.recipe.parts import TaskRecipe
 from mtbert.recipe.settings import Recipe
 from mtbert.use.predictor import Predictor

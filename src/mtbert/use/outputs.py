@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mtbert import files
+from mtbert.advice import option
 from mtbert.environment import ENVIRONMENT_FILE
-from mtbert.messages import clean, option
+from mtbert.messages import clean
 from mtbert.recipe.files import RECIPE_FILE
 
 ANSWERS = (".csv", ".tsv", ".jsonl", ".parquet")

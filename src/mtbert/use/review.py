@@ -23,11 +23,12 @@ import numpy.typing as npt
 from rich.console import Console
 
 from mtbert import scoring, splits
+from mtbert.advice import option
 from mtbert.batch import Example, Examples, Floats
 from mtbert.columns import TextColumn
 from mtbert.data.cells import is_given
 from mtbert.data.split import linking
-from mtbert.messages import as_warnings, clean, count, few, option, reason, tell, tell_end, warn
+from mtbert.messages import as_warnings, clean, count, few, reason, tell, tell_end, warn
 from mtbert.progress_bar import followed, progress_of
 from mtbert.recipe.label_columns import how_to_label
 from mtbert.recipe.settings import Recipe

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from mtbert import environment, files
+from mtbert.advice import call, command_line, option, worded
 from mtbert.data.cells import readable
-from mtbert.messages import call, command_line, few, option, worded
+from mtbert.messages import few
 from mtbert.recipe.files import RECIPE_FILE, load_run_recipe
 from mtbert.recipe.settings import Recipe, as_plain
 from mtbert.storage.model_folder import find_model_folder

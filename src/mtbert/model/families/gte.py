@@ -1,8 +1,8 @@
 """GTE: BERT with rotary positions and a gated activation.
 
 The names of weights are those in files with the ``model_type`` "gte", which is the type that transformers writes. Files
-for the GTE authors' own code have the ``model_type`` "new", and are refused. A ``config.json`` can have keys that
-describe other encoders than GTE. The values of these keys are checked (:func:`fixed`).
+for the GTE authors' own code have the ``model_type`` "new", and are refused. Some keys of a ``config.json`` must have
+the value that makes the encoder a GTE: :func:`fixed` checks them.
 
 Source: Zhang et al., "mGTE: Generalized Long-Context Text Representation and Reranking Models for Multilingual Text
 Retrieval", 2024.

@@ -10,8 +10,9 @@ import torch
 from rich.console import Console
 
 from mtbert import files, locks
+from mtbert.advice import option, see
 from mtbert.batch import Dataset
-from mtbert.messages import Note, as_warnings, caller_console, few, near, option, see, shown, tell, warn
+from mtbert.messages import Note, as_warnings, caller_console, few, near, shown, tell, warn
 from mtbert.model.download import origin
 from mtbert.model.model import Model
 from mtbert.progress_bar import followed, progress_of

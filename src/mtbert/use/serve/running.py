@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtbert import files
-from mtbert.messages import clean, few, plain_console, see, shown, warn
+from mtbert.advice import see
+from mtbert.messages import clean, few, plain_console, shown, warn
 from mtbert.progress_bar import followed, progress_of
 from mtbert.use.hub_runs import find_run
 from mtbert.use.predictor import Predictor, load
