@@ -27,7 +27,11 @@ _in_shell = False  # whether messages are read by somebody who types commands
 
 @contextmanager
 def worded_for_shell() -> Iterator[None]:
-    """A context manager in which :func:`worded`, :func:`call` and :func:`option` return forms for a command line."""
+    """A context manager in which messages tell the user what to type in a shell.
+
+    Inside, :func:`worded`, :func:`call` and :func:`option` return texts for a shell. Outside, these functions return
+    texts for calls from Python.
+    """
     global _in_shell
     before, _in_shell = _in_shell, True
     try:

@@ -23,7 +23,9 @@ LONGEST_LINE = 2000  # characters of a whole message
 
 
 def shown(value: object, longest: int = LONGEST) -> str:
-    """Returns ``value`` as one line of at most ``longest`` characters; strings are quoted, control characters escaped.
+    """Returns ``value`` as one line of at most ``longest`` characters, with control characters escaped.
+
+    Strings are quoted. The two quotes around a string are not counted.
 
     >>> shown("a\\tb")
     "'a\\\\tb'"

@@ -67,8 +67,8 @@ class TableSplit:
         parts: The files that train and dev come from.
         warnings: Warnings about the table as a whole.
         own_warnings: A dict from task name to the warnings that concern only this task.
-        better_seed: A ``dev_seed`` with fewer classes of which dev has no example or far too many; None if dev has no
-            such class, or if no such seed was found.
+        better_seed: A ``dev_seed`` that leaves fewer classes uneven. A class is uneven if dev has none of its examples,
+            or far too many. None if no class is uneven, or if no better seed was found.
     """
 
     tasks: Mapping[str, Task]

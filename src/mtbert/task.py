@@ -35,8 +35,8 @@ class Head(Settings):
 def _as_read(names: Any) -> Any:
     """Returns ``names`` as a tuple in which the texts ``"true"`` and ``"false"`` replace the booleans True and False.
 
-    A boolean in a cell of a data file is read as the same text. If ``names`` is neither a list nor a tuple, it is
-    returned unchanged.
+    Booleans in data files are also read as ``"true"`` and ``"false"``. If ``names`` is neither a list nor a tuple, it
+    is returned unchanged.
     """
     if not isinstance(names, list | tuple):
         return names

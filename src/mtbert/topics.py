@@ -21,10 +21,10 @@ def topics_about(words: str) -> dict[str, str]:
 
     A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no topic is found in
     this way, a topic is found if each of ``words`` is the beginning of a word in the topic's text. Then the topics with
-    the most mentions come first.
+    the most mentions come before the others.
 
-    In both cases, pages whose names are similar to one of ``words`` are put before the topics that were found. For
-    ``serving``, this is the page ``serve``. If no topic was found, the dict is empty.
+    If no heading and no text fits, the dict is empty. Otherwise, the dict begins with the pages whose names are similar
+    to one of ``words``, such as the page ``serve`` for the word ``serving``. The topics that were found follow.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

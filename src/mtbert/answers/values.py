@@ -86,9 +86,9 @@ class WrongCell(ValueError):
 
     ``row`` and ``column`` are the indices of the cell's row and column.
 
-    The error has two messages. The message for training, ``str(error)``, is ``why`` followed by ``repair``. The message
-    for scoring a trained model, ``error.trained``, is ``why`` followed by the argument ``trained``. If the argument
-    ``trained`` is empty, both messages are the same.
+    The error has two messages. ``str(error)`` is the message for training: ``why`` followed by ``repair``. The
+    attribute ``error.trained`` is the message for scoring a trained model. If the argument ``trained`` is empty, this
+    message is ``str(error)`` too. Otherwise, this message is ``why`` followed by the argument ``trained``.
     """
 
     def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:

@@ -60,8 +60,8 @@ def predict(
     plain names such as label. Otherwise each name begins with the task: topic.label in a table, or {"topic": {"label":
     ...}} in jsonl.
 
-    Computes in the precision of training. A server and exports compute in float32, so where two classes are nearly
-    equal, they may name the other one.
+    Computes in the precision of training. A server and exports compute in float32. If two classes are almost equally
+    probable, a server or an export may therefore give another answer than this command.
 
     --unsure adds two columns. The column probability holds the probability of the answer. The column unsure holds true
     or false. Sort by probability to have the least certain rows first. mtbert review also sorts them, and leaves out

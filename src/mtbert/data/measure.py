@@ -36,10 +36,11 @@ class Tokens:
 class TableData:
     """The texts of a table, which several tasks can read.
 
-    ``train`` holds the text columns of the train rows, except columns whose texts are allowed to be in train and in dev
-    (see :func:`~mtbert.data.split.linking`). ``dev`` holds the same columns of the dev rows. A column is held only
-    once, even if several tasks read it. ``warnings`` are about the table, and come from reading it. ``apart`` is advice
-    for the user: how to get a dev set that shares no texts with train.
+    ``train`` holds the text columns of the train rows. Columns that only hold wrong candidates of rankings are left
+    out, because the same wrong candidate may be in both train and dev (see :func:`~mtbert.data.split.linking`).
+    ``dev`` holds the same columns of the dev rows. A column is held only once, even if several tasks read it.
+    ``warnings`` are about the table, and come from reading it. ``apart`` is advice for the user: how to get a dev set
+    that shares no texts with train.
     """
 
     name: str

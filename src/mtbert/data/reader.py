@@ -263,10 +263,12 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record as text. A record with an empty id gets its number as its id.
+        """Returns the number of the current record as text. The number becomes the record's id.
+
+        The method is called only for a record whose id is empty or missing.
 
         Raises:
-            ValueError: If labels are read, or if the file has an id column. In both cases, an id must not be empty.
+            ValueError: If the record needs an id of its own, because labels are read or the file has an id column.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

@@ -223,10 +223,10 @@ def opened_parquet(name: str, path: Path) -> Iterator[Any]:
 
 
 def first_keys(name: str, path: Path, wanted: Sequence[str]) -> tuple[str, ...]:
-    """Returns the keys of the first objects of a JSON file, usually those of the first one alone.
+    """Returns the keys of the objects at the beginning of a JSON file.
 
-    Objects are read until each of the ``wanted`` keys has been seen, or to the end of the file. No keys are returned if
-    the file has no object.
+    Objects are read until each of the ``wanted`` keys has been seen. If the first object has all of these keys, no
+    other object is read. If a key is never seen, the whole file is read. If the file has no object, the tuple is empty.
 
     Raises:
         FileNotFoundError, ValueError: If the file cannot be read.

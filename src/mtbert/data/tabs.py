@@ -31,8 +31,8 @@ def rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     Most rows are single lines. A row has several lines if a quoted field contains line breaks. If a field of a line
     begins with a quote that is not closed on the line, the first of these rules that applies is used:
 
-    1. The quote is taken as an ordinary character, and blank lines after the line are skipped. If the line then has the
-       right number of fields, and so has the next line (if any), the line is a row.
+    1. Suppose the quote is an ordinary character. If the line then has the right number of fields, and the next line
+       that is not blank (if any) has the right number of fields too, the line is a row.
     2. If the line and the lines up to the closing quote together have the right number of fields, they are a row.
     3. Otherwise, the line is a row, and the quote is an ordinary character.
 

@@ -76,9 +76,9 @@ class BinaryCrossEntropy(Settings):
     In a set, each label of the task is a yes/no decision. A decision has one logit, and a target from 0 (no) to 1
     (yes). For sets, the loss of an example is the mean over the labels whose targets are known.
 
-    ``smoothing`` works as in :class:`CrossEntropy` with the two classes no and yes. For yes/no labels,
-    ``class_weights`` works as in :class:`CrossEntropy` too. For sets, ``class_weights`` holds a weight of yes for each
-    label of the task, and no has weight 1.
+    ``smoothing`` works as in :class:`CrossEntropy` with the two classes "no" and "yes". For yes/no labels,
+    ``class_weights`` works as in :class:`CrossEntropy` too. For sets, ``class_weights`` holds one number for each label
+    of the task: the weight of the class "yes". The class "no" always has weight 1.
     """
 
     needs: ClassVar = Needs(reads=("logit", "logits of labels"), because="one logit for two classes", soft=True)

@@ -148,8 +148,8 @@ class Encoder(nn.Module):
     def distances(self, groups: Groups, *, apart: bool = False) -> Distances | None:
         """Returns the distances between tokens of a batch; None if the encoder has no relative positions.
 
-        If ``apart`` is true, each span of the batch gets a list of distances of its own, see
-        :func:`~mtbert.model.relative.distances_in`.
+        If ``apart`` is true, the result has a separate list of distances for each span. A span is the part of the batch
+        that holds the rows of one data table. See :func:`~mtbert.model.relative.distances_in`.
         """
         return None if self.relative is None else distances_in(groups, apart=apart)
 
@@ -284,7 +284,11 @@ class Top(nn.Module):
         return _by_depth(enumerate(floors, self.first + 1))
 
     def multiplied(self, *, first_only: bool) -> int:
-        """Returns how many parameters of the layers are applied to every token (see :meth:`Encoder.multiplied`)."""
+        """Returns how many parameters of this part's transformer layers are applied to every token.
+
+        If ``first_only`` is true, the last layer computes outputs for first tokens of sequences only. The parameters
+        that this layer then applies to first tokens only are not counted.
+        """
         return _multiplied(self.layers, first_only=first_only)
 
 

@@ -55,11 +55,13 @@ class Distances:
 def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
     """Returns the distances from ``-L`` to ``L``, where ``L`` is the length of the longest sequence in a batch.
 
-    The length includes padding. If ``apart`` is true, the result has a separate list of distances for each span of the
-    batch (:class:`~mtbert.batch.Span`), and ``L`` is the length of the longest sequence in the span. The total number
-    of distances in these lists never equals the number of tokens or of sequences: to avoid that, the last list is made
-    longer. A module can therefore tell from the number of rows of its input whether the rows stand for distances,
-    tokens or sequences.
+    The length includes padding.
+
+    If ``apart`` is true, the result has a separate list of distances for each span of the batch. A span is the part of
+    the batch that holds the rows of one data table. Each list goes from ``-L`` to ``L``, where ``L`` is the length of
+    the longest sequence in the span. If the lists together have as many distances as the batch has tokens or sequences,
+    the last list is made longer. The number of rows of a tensor then shows whether the rows stand for distances, tokens
+    or sequences.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -114,7 +116,7 @@ class ByDistance(ABC):
     zero: int | Mapping[str, int]
 
     def only(self, span: str) -> Self:
-        """Returns a copy of ``self`` with only the rows of the distances of one span, which is called ``span``.
+        """Returns a copy of ``self`` that holds only the distances of one span. ``span`` is the name of this span.
 
         A span is the part of the batch that holds the examples of one data table. If all spans share one list of
         distances, returns ``self``.

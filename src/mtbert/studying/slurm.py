@@ -29,7 +29,9 @@ GRACE = 600.0  # seconds that a stopped job waits until Slurm queues it again or
 
 @dataclass(frozen=True)
 class StudyJob:
-    """The work of one of several Slurm jobs: to train a study's runs until each run has ended or another job trains it.
+    """The work of a Slurm job: to train the runs of a study. Several jobs can share the runs.
+
+    The job ends when no run is left to train. Each run then either has ended or is being trained by another job.
 
     Attributes:
         study: The name of a shipped study, or the absolute path of a study's file.

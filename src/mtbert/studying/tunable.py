@@ -35,7 +35,8 @@ class Tuning:
         """Returns the recipe of one trial. ``chosen`` maps the path of each tuned setting to its value.
 
         If the attribute ``on_dev`` of this object is true, the trial is scored on dev. Otherwise, the trial is scored
-        on a held-out part of train.
+        on a held-out part of train, and each task to score must have a dev file. Without a dev file, the held-out part
+        of train would be the same as dev.
 
         Raises:
             ValueError: If ``on_dev`` is false, and a task to score has no dev file.

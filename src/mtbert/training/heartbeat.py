@@ -79,7 +79,7 @@ def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) ->
 
 
 def _listen(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
-    """Ends this process if another process stops to send heartbeats, or does not begin to send them for too long.
+    """Ends this process if another process has stopped sending heartbeats, or is too late with its first heartbeat.
 
     ``heard`` holds the number of heartbeats of each process so far. Time in which the machine is suspended does not
     count. Until all processes are connected, a message on standard error regularly names the processes that have not

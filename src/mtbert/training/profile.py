@@ -63,9 +63,10 @@ class Profile:
         return WARM <= self.seen < WARM + LOOKED_AT
 
     def count(self, tokens: int) -> None:
-        """Adds ``tokens``, the number of tokens of the last step, to the total if this step was measured.
+        """Adds ``tokens`` to the total number of tokens, if the step that has just ended was measured.
 
-        After the last measured step, prints the table of times.
+        ``tokens`` is the number of tokens in that step. If that step was the final step to be measured,
+        also prints the table of times.
         """
         if WARM < self.seen <= WARM + LOOKED_AT:
             self.tokens += tokens

@@ -55,7 +55,8 @@ Tracker = Callable[[Path, Mapping[str, Value]], Tracking]
 def numbers(line: Mapping[str, Any]) -> dict[str, float]:
     """Returns the numbers in a line of ``metrics.jsonl``, keyed by their paths in it; the step number is left out.
 
-    Characters that not all trackers accept are replaced by ``/``:
+    In a path, a single ``/`` replaces each sequence of characters other than letters, digits, ``_`` and ``-``. A ``/``
+    at the beginning or end of a path is removed.
 
     >>> numbers({"step": 7, "lr": 0.1, "losses": {"sst.ce": 2.0}, "diagnostics": {"cos(sst, sts)": -0.5}})
     {'lr': 0.1, 'losses/sst/ce': 2.0, 'diagnostics/cos/sst/sts': -0.5}

@@ -157,7 +157,11 @@ def _job(plan: PartPlan, scorer: Scorer, columns: InputColumns) -> Job:
 
 
 def _tell(console: Console, maker: Maker, found: Sequence[InputFile], folder: str) -> None:
-    """Prints how many rows and parts there are now, and what is missing."""
+    """Prints how many rows and parts of the output are finished.
+
+    If some input files are not complete, also prints how many are complete. Warns about input files without rows, and
+    about rows without an answer because a text is empty.
+    """
     rows = parts = complete = 0
     without = dict.fromkeys(maker.scorer.tasks, 0)
     for given in found:

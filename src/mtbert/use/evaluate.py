@@ -124,7 +124,11 @@ def _train_texts(path: Path, recipe: Recipe, task: str | None) -> dict[str, list
 
 
 def _seen(train: Mapping[str, Sequence[TextColumn]], data: Mapping[str, Dataset]) -> Iterator[str]:
-    """Yields a warning for each task with examples whose texts are in ``train``, the texts that it was trained on."""
+    """Yields a warning for each task whose examples in ``data`` have texts in common with the task's ``train`` texts.
+
+    ``train`` maps each task to the texts on which the task was trained. ``data`` maps each task to the examples to
+    score.
+    """
     for name, one in data.items():
         for number in leaks(train.get(name, ()), {name: linking(one.examples.texts)}).values():
             yield (

@@ -202,8 +202,10 @@ def fitting(
 
     A task reads the text columns that the recipe names. If the input lacks these columns, the task may read others:
 
-    - If the tasks of single texts have exactly one text column in the input, all tasks of single texts read this
-      column. Likewise, if the tasks of pairs have exactly one pair of columns, all tasks of pairs read this pair.
+    - The recipe names a text column for each task of single texts. If the input has exactly one of these columns, all
+      tasks of single texts read this column.
+    - The recipe names a pair of text columns for each task of pairs. If the input has exactly one of these pairs, all
+      tasks of pairs read this pair.
     - If no task has its text columns in the input, and exactly one column is left beside ids, labels and weights, all
       tasks of single texts read this column.
 

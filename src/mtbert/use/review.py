@@ -6,7 +6,7 @@ These are the rows about which the model is least certain. Left out are:
 - rows with a text that also occurs in dev, because no text may be in both train and dev (if several tasks read the
   same files, the texts of all these tasks count),
 - rows that have a label in the pool already,
-- near repeats of rows that were chosen before.
+- rows with almost the same words as a chosen row about which the model is less certain.
 
 The file that is written has all columns that the recipe reads from train, whatever their names in the pool. Once
 labelled, it can be one more train file.

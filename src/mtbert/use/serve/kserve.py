@@ -1,7 +1,8 @@
 """The Open Inference Protocol (KServe V2), as KServe, Triton and Seldon speak it. Each task is a model.
 
 A model has one input ``texts``: BYTES ``[rows]`` or, for pairs, ``[rows, 2]``. Its outputs are the columns of its
-answers, such as ``label`` (BYTES ``[rows]``) and ``p(good)`` (FP64 ``[rows]``). Lists are given as JSON.
+answers, such as ``label`` (BYTES ``[rows]``) and ``p(good)`` (FP64 ``[rows]``). If an answer is a list, its value in
+the output is a JSON text, such as ``["red", "blue"]``.
 """
 
 import json
@@ -22,7 +23,7 @@ INPUT = "texts"
 
 
 def _written(text: str) -> str:
-    """Returns the id of a request, which the response repeats. Raises ValueError if the id is not UTF-8 text."""
+    """Returns ``text``, the id of a request, unchanged. Raises ValueError if the id cannot be encoded as UTF-8."""
     if SURROGATES.search(text):
         raise ValueError("must be UTF-8 text")
     return text
