@@ -190,7 +190,7 @@ def _place(span: str, back: Rows, ends: Rows, own: Rows, device: torch.device) -
         span: The name of the span: the part of the batch that holds the rows of the task's table.
         back: An array ``[texts, rows]``: ``back[t, r]`` is the index, within the span, of the sequence that holds text
             ``t`` of row ``r``.
-        ends: For each sequence of the span, the index just after its last token, ``[sequences]``.
+        ends: For each sequence of the span, the index of its last token within the span, plus 1, ``[sequences]``.
         own: The indices, within the span, of the rows that the task reads.
         device: The device of the batch.
     """

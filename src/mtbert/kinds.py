@@ -1,4 +1,6 @@
-"""Tables that map each value of the key ``kind`` in a recipe, such as ``pcgrad``, to a class with its settings.
+"""Tables from each value of the key ``kind`` in a recipe, such as ``pcgrad``, to a subclass of :class:`Settings`.
+
+The fields of the subclass are the settings that a recipe can give for this kind.
 
 There are three tables: losses, samplers, and methods that balance the gradients of tasks.
 """

@@ -84,7 +84,7 @@ def alone(
 ) -> Iterator[Held]:
     """Locks ``folder`` during a ``with`` block, so that no other mtbert process works in it at the same time.
 
-    Creates the folder if it does not exist, and repairs it if a process was killed while replacing it.
+    Creates the folder if it does not exist. Cleans up if a process was killed while it was rewriting the folder.
 
     Args:
         folder: The folder to lock.

@@ -39,8 +39,8 @@ class TableFacts:
     Attributes:
         name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The text columns of the train rows, except columns whose texts are allowed to be in train and in dev (see
-            :func:`~mtbert.data.split.linking`). A column that several tasks read is here only once.
+        train: The text columns of the train rows. The columns of a ranking's wrong candidates are left out, because the
+            same wrong candidate may be in train and in dev. A column that several tasks read is here only once.
         dev: The same columns of the dev rows.
         warnings: The warnings from reading.
         digests: A dict from the name of each source to its SHA-256.
@@ -109,7 +109,7 @@ def prepare(recipe: Recipe, tokenizer: Tokenizer, *, only: Collection[str] | Non
 
 
 def tokenize(task: Task, examples: Examples, tokenizer: Tokenizer, max_length: int) -> Dataset:
-    """Returns a data set of the examples and their tokens. The tokens are not shared with other tasks.
+    """Returns a data set of the task's examples and their tokens.
 
     A sequence with more than ``max_length`` tokens is cut. If it holds two texts, the longer one is cut first.
     """

@@ -268,8 +268,11 @@ def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns a pair: the class names that look like sets of labels, and the number of different parts of all names.
 
     A name is split into parts at ``;``, ``|`` or ``,``. A name without these characters is split at white space if all
-    its parts are whole numbers. A name such as ``a;b`` looks like a set if its parts occur in other names too, or if
-    all names are in brackets. If no name looks like a set, the number is 0.
+    its parts are whole numbers. Brackets around a name are ignored.
+
+    All names with several parts look like sets if all names are in brackets, or if there are fewer different parts than
+    names. If at least two names have several parts, there may also be as many different parts as names. In all other
+    cases, returns ``([], 0)``.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

@@ -165,7 +165,8 @@ class LabelKind(ABC, Generic[_Labels]):
     def conflicts(self, texts_TB: npt.NDArray[np.int64], rows_B: npt.NDArray[np.int64], labels: _Labels) -> Conflicts:
         """Counts the conflicts among the examples of a split, for ``mtbert data check``.
 
-        By default, a conflict is a text, or a pair of texts, that occurs with different labels.
+        A conflict is a text, or a pair of texts, that occurs with different labels. Subclasses may count other
+        conflicts.
 
         Args:
             texts_TB: A number for each text of each example. Equal texts have the same number.

@@ -73,7 +73,11 @@ def _constant(scores_B: Array, labels_B: Labels) -> str | None:
 
 
 def _pearson_resampled(task: TaskFacts, x_SB: Array, y_B: Labels, counts_RB: Labels) -> Labels:
-    """Returns the Pearson correlation for each resample and seed, ``[R, S]``; 0 where scores or labels are constant."""
+    """Returns a float64 array with the Pearson correlation for each resample and seed, ``[R, S]``.
+
+    A correlation is 0 if the scores or the labels in the resample are constant. ``counts_RB`` says how often each
+    resample contains each example.
+    """
     weights_RB = counts_RB / len(y_B)
     x_SB = x_SB.astype(np.float64)
     x_SB = x_SB - x_SB.mean(1, keepdims=True)  # so that the moments lose no digits

@@ -61,7 +61,10 @@ def labelled_examples(table: Table, task: Task) -> Examples:
 
 
 def _placed(table: Table, error: WrongCell) -> WrongLabel:
-    """Returns an error that says where the wrong cell is, why it is wrong, and how many cells hold the same."""
+    """Returns an error that says where the wrong cell is, and why the cell is wrong.
+
+    If several cells of the label column have the same wrong value, the error also says how many.
+    """
     cell = table.labels[error.row]
     same = sum(other == cell for other in table.labels)
     alike = f" {same:,} cells hold this." if same > 1 else ""

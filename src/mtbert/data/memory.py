@@ -174,12 +174,11 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict with an item for each column that a task reads. The keys are the names of the columns.
+    """Returns a dict from the name of each column that a task reads to a pair: a key, and a :class:`Columns`.
 
-    The values are pairs, such as ``("text", settings)``. The first item of a pair is the setting that names the column
-    in a recipe. The second item holds the column settings of a task that reads the column. If several tasks read a
-    column of texts, a task that labels each word is preferred. If several tasks read a column of labels, a task whose
-    cells hold no lists of labels is preferred.
+    A recipe names the column under the key, such as ``text`` or ``id``. The :class:`Columns` belongs to a task that
+    reads the column. If several tasks read a column of texts, a task that labels each word is chosen first. If several
+    tasks read a column of labels, a task whose cells hold no lists of labels is chosen first.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

@@ -38,11 +38,12 @@ class Reader:
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
         whole: Whether to keep the records that do not satisfy ``where``, so that they take part when dev is split off
-            from train. The table holds the texts of these records, unchecked, but not their labels. :class:`Others`
-            says only which of these records have a label.
+            from train. For such a record, the table holds the texts, unchecked, and whether the record has a label, but
+            not the label.
         words: Text columns whose cells may be lists of words. The text columns of tasks that assign a label to each
             word need not be named here.
-        gaps: Whether a text may be empty in data without labels. In data with labels, a text may always be empty.
+        gaps: Whether a text may be empty if ``labelled`` is false. If ``labelled`` is true, a text may be empty in any
+            case.
     """
 
     def __init__(
@@ -212,8 +213,9 @@ class Reader:
     def _read_words(self, column: int, reader: WordReader, row: list[Any], name: str, unit: str, line: int) -> None:
         """Replaces the labels of words in ``row`` by JSON lists with one tag for each word.
 
-        The words are those of the text ``row[column]``. If the labels are tags, one for each word, the text is
-        replaced by its words, joined by single spaces. Otherwise, the text stays as it is.
+        The words are those of the text ``row[column]``. A label in ``row`` is either a list of tags or a list of
+        entities with their places in the text. If the labels are tags, the text is replaced by its words, joined by
+        single spaces. If the labels are entities, or if the row has no labels, the text stays as it is.
         """
         own = [slot.start for group, slot in self._slots if group.words_of == self._keys[column][1]]
         at = own[0] if own else column

@@ -153,7 +153,13 @@ def _check_pieces(pieces: list[str], kinds: list[int], byte_fallback: bool) -> N
 
 
 def _trainer(part: bytes) -> bool:
-    """Returns whether unknown characters become bytes, after checking that the model is of a supported type."""
+    """Returns whether a SentencePiece model turns unknown characters into bytes.
+
+    ``part`` is the part of the model's file that holds the settings of the model's training.
+
+    Raises:
+        NotImplementedError: If mtbert does not support a model with these settings.
+    """
     found = _numbers(part, {3: 1, 24: 0, 35: 0})  # model_type, treat_whitespace_as_suffix, byte_fallback
     if found[3] != 1:
         name = _MODEL_TYPES[found[3]] if 0 < found[3] < len(_MODEL_TYPES) else found[3]

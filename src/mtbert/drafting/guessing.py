@@ -150,13 +150,13 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
 
 
 def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Label:
-    """Returns ``label`` with the answer types that suit the rows that have a text in each column of ``texts``.
+    """Returns a copy of the task ``label`` whose answer types suit the full rows of a file.
 
-    The task will read only these rows. If ``label`` has no columns, or if its best answer type names text columns of
-    its own, ``label`` is returned unchanged.
+    A row is full if each column of ``texts`` has a text in the row. ``label`` is returned unchanged if all rows are
+    full, if the task has no label columns, or if the settings of its best answer type name the text columns.
 
     Raises:
-        ValueError: If the rows are too few to tell an answer type.
+        ValueError: If no answer type suits the full rows. The message says that these rows are too few.
     """
     rows = [i for i, cells in enumerate(zip(*(text.cells for text in texts), strict=True)) if None not in cells]
     if label.best.columns.get("text") or not label.columns or len(rows) == len(texts[0].cells):

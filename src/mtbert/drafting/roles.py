@@ -168,10 +168,10 @@ def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[
 
 
 def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns all tasks, after merging the tasks whose label columns have the same set of values.
+    """Returns the tasks in ``labels``, after merging the tasks whose label columns have the same set of values.
 
     For example, the tasks of three columns that each contain only ``0`` and ``1`` become one task with three columns.
-    Tasks are merged only if an answer type suits their columns together. Otherwise they are returned unchanged.
+    Tasks are merged only if an answer type suits the merged task well.
     """
     found = list(labels)
     alike: dict[frozenset[str], list[Label]] = {}

@@ -159,9 +159,10 @@ def _others(task: TaskGuess) -> list[str]:
 
 
 def _why_packed(texts: Sequence[SeenColumn]) -> str:
-    """Returns the comment on ``inputs: packed`` in a drafted recipe, the setting that joins two texts to one sequence.
+    """Returns the comment on the setting ``inputs: packed`` in a drafted recipe.
 
-    ``texts`` holds the columns of the two texts.
+    The setting means that the encoder reads the two texts of a row as one sequence. ``texts`` holds the columns of the
+    two texts.
     """
     if is_pair(texts[0], texts[1]):
         return "both texts in one sequence; or separate, for a vector of each"

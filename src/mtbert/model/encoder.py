@@ -138,7 +138,7 @@ class Encoder(nn.Module):
         rows: ByDistance | None,
         layers: int,
     ) -> Tensor:
-        """Returns the output of the encoder's lowest layers for all tokens, ``[N, D]``. ``layers`` is their number.
+        """Returns the output of the lowest ``layers`` layers of the encoder for all tokens, ``[N, D]``.
 
         A :class:`Top` continues from this output. ``rows`` is the result of :meth:`by_distance`. For all other
         arguments, see :meth:`encode`.

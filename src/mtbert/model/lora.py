@@ -2,8 +2,8 @@
 
 Source: Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", 2021. Each ``W`` becomes
 ``W + (alpha / rank) * B A``. A is drawn from a Gaussian and B is zero, so training starts at the unchanged encoder. The
-paper does not give the variance of A; here it is ``1 / (3 I)``, as in the authors' code. Query, key and value share one
-stacked weight here, but each of the three has its own change.
+paper does not give the variance of A. As in the authors' code, the variance is ``1 / (3 * n)``, where ``n`` is the
+number of inputs of ``W``. Query, key and value share one stacked weight here, but each of the three has its own change.
 
 Differences: all matrices of a layer are changed, not only those of the attention. The change is added to the weight
 instead of being computed in a parallel path, so it has no dropout of its own, and each forward pass works with the full

@@ -3,8 +3,10 @@
 The encoder has one table for all of its layers. Once in a forward pass, a row is taken from the table for each distance
 that occurs (:class:`ByDistance`). Each layer then gets a function that computes its attention scores with these rows.
 
-Dimension key: R distances, W width of a row, G sequences of a group, L length of its longest sequence, H heads, E width
-of a head, Q queries: L, or 1 if only the first token is computed.
+Attention is computed for one group of sequences of similar length at a time.
+
+Dimension key: R distances, W width of a row, G sequences of a group, L length of the longest sequence of a group, H
+heads, E width of a head, Q queries: L, or 1 if only the first token is computed.
 """
 
 import math
@@ -31,7 +33,7 @@ class Distances:
     ``L``, but :func:`by_key` needs both.
 
     Usually, one list of distances serves the whole batch. The list can also be repeated, with a copy for each span. A
-    span is the part of the batch that holds the rows of one table.
+    span is the part of the batch that holds the examples from one table of data.
 
     Attributes:
         values_R: The distances, in ascending order; the copies of several spans follow one another.
@@ -80,12 +82,12 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
 
 def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
-    """Returns a dict from each span to the slice of a list of distances that holds the distances of this span.
+    """Returns a dict from span name to slice: where the distances of each span are in the list of all distances.
 
-    A span is the part of a batch that holds the rows of one data table. The list holds the distances of all spans, one
-    span after the other. The distances of a span are ``-n`` to ``n``, where ``n`` depends on the span. ``zero`` maps
-    each span to the index of the span's distance 0 in the list. If ``zero`` is a single index, all spans share the same
-    distances, and the dict is empty.
+    A span is the part of a batch that holds the rows of one data table. The distances of a span are ``-n`` to ``n``,
+    where ``n`` depends on the span. In the list of all distances, the distances of one span follow those of the
+    previous span. ``zero`` maps each span to the index of the span's distance 0 in the list. If ``zero`` is a single
+    index, all spans share the same distances, and the dict is empty.
     """
     found, start = {}, 0
     if isinstance(zero, Mapping):

@@ -12,6 +12,8 @@ from mtbert.recipe.train_settings import PAPER_ROUNDS
 def modern(raw: dict[str, Any]) -> dict[str, Any]:
     """Returns an equivalent recipe in which the keys and values of earlier versions are replaced by today's.
 
+    If the settings ``train`` have no ``held_out``, ``held_out: 0`` is added, because earlier versions held no rows out.
+
     >>> modern({"tasks": {"a": {"batch_size": 8}}, "train": {"accumulate": 2, "rounds": "paper"}})
     {'tasks': {'a': {'batch_size': 16}}, 'train': {'rounds': ['min', 'min', 'min', 'max'], 'held_out': 0}}
     """

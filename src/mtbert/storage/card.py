@@ -57,9 +57,10 @@ class Card(Settings):
 
     @property
     def fitted_numbers(self) -> dict[str, tuple[FittedName, ...]]:
-        """For each task, the names of the fitted numbers that its answers depend on.
+        """For each task, the names of the fitted numbers, such as ``threshold``, that the task's answers depend on.
 
-        These are the :attr:`saved_numbers` without the useless thresholds that early versions of mtbert saved.
+        A fitted number is not a trained weight. It is computed from predictions and labels. The names are those in
+        :attr:`saved_numbers`, without the useless thresholds that early versions of mtbert saved.
         """
         return {
             name: () if self.tasks[name].predicts.fits == NOTHING_FITTED else saved

@@ -70,11 +70,12 @@ def shown_against(summary: Summary) -> Against:
 
 
 def judged_rows(summary: Summary, against: Against) -> dict[str, tuple[str, Comparison]]:
-    """Returns a dict from recipe name to a pair: the name of the deciding score, and the comparison by this score.
+    """Returns a dict from recipe name to a pair: the name of a score, and the comparison by this score.
 
     Each recipe of the study is compared with its control or with the reference recipe; the parameter ``against``
-    chooses which. Recipes without a deciding score are left out. Clear effects come before unclear ones; in both
-    groups, the largest improvement comes first.
+    chooses which. The score is ``summary.main`` if the recipe is compared by this score. Otherwise, the score is the
+    only score by which the recipe is compared. If several other scores are compared, or none, the recipe is left out.
+    Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """
     found = {
         row: (score, by_score[score])

@@ -275,7 +275,7 @@ class Errors:
 
 
 def _names(choices: Sequence[str] | None) -> list[str] | None:
-    """Returns the names of answers as the page shows them; None if they cannot be listed."""
+    """Returns the names of answers as the page shows them: long names are cut. Returns None if ``choices`` is None."""
     return None if choices is None else [_readable(name, MOST_OF_A_NAME) for name in choices]
 
 

@@ -240,10 +240,11 @@ def _encoder(recipe: Recipe, finished: Path | None, processes: Processes) -> tup
 def check_encoder(recipe: Recipe) -> None:
     """Checks that the recipe's encoder is of a known family and has the positions and layers that the recipe needs.
 
-    Only its ``config.json`` is read.
+    Only the encoder's ``config.json`` is read.
 
     Raises:
-        ValueError, FileNotFoundError: If it cannot be used.
+        FileNotFoundError: If there is no such encoder, or if the encoder has no ``config.json``.
+        ValueError: If the encoder is not of a known family, or has too few positions or layers.
     """
     check_config(recipe.model, read_config(find_config(str(_finished(recipe) or recipe.model.path))))
 

@@ -23,9 +23,10 @@ def signals(several: bool = False) -> Iterator[Callable[[], bool]]:
     """Yields a function that returns whether SIGINT or SIGTERM has arrived. A second signal ends the process at once.
 
     A signal within one second of the first one does not count as a second signal, because ``timeout`` and some shells
-    send the same signal twice. ``several`` says that several processes train together. Then no signal counts as a
-    second one, because both Slurm and ``torchrun`` send a signal to each process. ``torchrun`` itself kills processes
-    that do not end within 30 seconds.
+    send the same signal twice. ``several`` says that several processes train together. If ``several`` is true, no
+    signal counts as a second signal, because each process may get the same signal twice: from Slurm, and from
+    ``torchrun``. ``torchrun`` itself kills processes that do not end within 30 seconds.
+
     Outside the main thread, where Python cannot catch signals, the function always returns False.
     """
     if threading.current_thread() is not threading.main_thread():  # only that one can catch signals

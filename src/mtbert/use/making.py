@@ -116,7 +116,11 @@ class Maker:
         return Filled(rows, not stream.more(), without)
 
     def check_columns(self, given: InputFile, columns: Collection[str]) -> None:
-        """Raises a ValueError if a file lacks a column that tasks read, or has a column named like an answer."""
+        """Raises a ValueError if the columns of a file do not suit the tasks.
+
+        The file must have all columns that the tasks read. The file must have no column whose name the output files use
+        for an answer.
+        """
         check_has(given.name, columns, self.scorer.wanted)
         if clash := [name for name in self.scorer.names.values() if name in columns]:
             raise ValueError(

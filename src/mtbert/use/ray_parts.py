@@ -1,4 +1,6 @@
-"""Answers many texts with Ray Data: actors on a cluster write the output files, each with a model of its own.
+"""Answers many texts with Ray Data: actors, which are processes on a cluster, write the output files.
+
+Each actor has a model of its own.
 
 Every machine of the cluster must see the run, the input files and the output folder under the same paths.
 """

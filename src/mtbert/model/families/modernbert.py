@@ -157,7 +157,10 @@ def attention(source: ModernBertConfig, c: EncoderConfig, index: int) -> Attenti
 
 
 def fixed(c: ModernBertConfig) -> dict[str, Any]:
-    """Returns keys of ``config.json`` that are not read, each with its only valid value for a ModernBERT encoder."""
+    """Returns the only values that some keys of ``config.json`` may have, as a dict from key to value.
+
+    The file may leave these keys out. If a key has another value, the file does not describe a ModernBERT encoder.
+    """
     return {"head_dim": c.hidden_size // c.num_attention_heads, "partial_rotary_factor": 1.0}
 
 

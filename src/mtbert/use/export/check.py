@@ -36,9 +36,12 @@ def some_rows(data: Dataset, most: int = COMPARED_ROWS) -> Dataset:
 def compare(model: Model, data: Dataset, answering: Answering) -> Compared:
     """Compares the answers of an exported model with those of ``model`` for the examples of ``data``.
 
+    ``answering`` runs the exported model.
+
     Raises:
-        Differs: If an answer differs by more than ``LARGEST_DIFFERENCE``, or if more than ``UNEQUAL_CHOICES`` of the
-            chosen labels differ. The message names the task, the example and both numbers.
+        Differs: If a number in an answer differs by more than ``LARGEST_DIFFERENCE``, or if the share of chosen labels
+            that differ is more than ``UNEQUAL_CHOICES``. In the first case, the message names the task and the example,
+            and contains both answers. In the second case, the message names the task, and contains the share.
     """
     task, found, ours = data.task, dict(answering(data)), scoring.predict_examples(model, data)
     vectors = {name: found.pop(name) for name in (READ_VECTORS, SINGLE_VECTORS) if name in found}

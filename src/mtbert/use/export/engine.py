@@ -110,9 +110,10 @@ class GraphEngine:
 
 
 def _chunks_of(lengths: Rows) -> Iterator[slice]:
-    """Yields slices of rows that are sorted by length.
+    """Yields slices that divide rows into chunks. The slices cover all rows, in order.
 
-    A slice of several rows has at most ``PADDED_TOKENS`` tokens, padding included.
+    ``lengths`` holds the number of tokens of each row, in ascending order. A chunk of several rows has at most
+    ``PADDED_TOKENS`` tokens, padding included.
     """
     first = 0
     for i in range(1, len(lengths) + 1):

@@ -65,8 +65,8 @@ def graphs_of(model: Model, tasks: Sequence[str], *, together: bool) -> list[Gra
 
     If ``together`` is false, each task has a graph of its own. If it is true, all tasks whose inputs have the same form
     share one graph. If the tasks of a graph encode their two texts separately, a second graph comes after this graph.
-    It gives the vector of a single text. The name of the second graph is the name of the first plus ``.vector``. No
-    task can have the same name, because the names of tasks have no dot.
+    The second graph gives the vector of a single text. The name of the second graph is the name of the first graph plus
+    ``.vector``. The names of tasks have no dot, so no task has the name of a second graph.
     """
     forms: dict[str, list[str]] = {}
     for name in tasks:

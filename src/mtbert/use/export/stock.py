@@ -56,7 +56,7 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns the :data:`Form` of the numbers that the task's head gives.
+    """Returns the meaning of the numbers that the task's head gives, such as ``classes`` for a logit for each class.
 
     Returns None if no head in transformers or sentence-transformers gives numbers with the same meaning.
     """
