@@ -39,8 +39,8 @@ class TableFacts:
     Attributes:
         name: The name of the table or, for a task with files of its own, the name of the task.
         shared: Whether the recipe names the table, so that several tasks can read it.
-        train: The text columns of the train rows. The columns of a ranking's wrong candidates are left out, because the
-            same wrong candidate may be in train and in dev. A column that several tasks read is here only once.
+        train: The text columns of the train rows, without the wrong candidates of rankings. A column that several tasks
+            read is here only once.
         dev: The same columns of the dev rows.
         warnings: The warnings from reading.
         digests: A dict from the name of each source to its SHA-256.

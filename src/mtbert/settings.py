@@ -99,7 +99,7 @@ def _without_dropped(data: Any, dropped: Mapping[str, Dropped]) -> Any:
     """Returns ``data`` without the settings in ``dropped``, which only earlier versions of the package had.
 
     Raises:
-        ValueError: If ``data`` gives a setting in ``dropped`` a value that had an effect (a value not in ``ignored``).
+        ValueError: If ``data`` gives a setting in ``dropped`` a value that had an effect.
     """
     found = [key for key in dropped if isinstance(data, Mapping) and key in data]
     for key in found:

@@ -270,9 +270,8 @@ def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     A name is split into parts at ``;``, ``|`` or ``,``. A name without these characters is split at white space if all
     its parts are whole numbers. Brackets around a name are ignored.
 
-    All names with several parts look like sets if all names are in brackets, or if there are fewer different parts than
-    names. If at least two names have several parts, there may also be as many different parts as names. In all other
-    cases, returns ``([], 0)``.
+    All names with several parts look like sets if all names are in brackets, or if few different parts make up many
+    names. Otherwise, returns ``([], 0)``.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

@@ -150,10 +150,9 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
 
 
 def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Label:
-    """Returns a copy of the task ``label`` whose answer types suit the full rows of a file.
+    """Returns a copy of ``label`` that is judged by the full rows of a file: rows in which no text is empty.
 
-    A row is full if each column of ``texts`` has a text in the row. ``label`` is returned unchanged if all rows are
-    full, if the task has no label columns, or if the settings of its best answer type name the text columns.
+    Returns ``label`` unchanged if that would make no difference.
 
     Raises:
         ValueError: If no answer type suits the full rows. The message says that these rows are too few.

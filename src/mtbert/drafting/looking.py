@@ -136,11 +136,7 @@ def _opened(place: GivenFile, wanted: Sequence[str]) -> Iterator[Records]:
 
 
 def _columns(place: GivenFile) -> list[str]:
-    """Returns the names of a file's columns.
-
-    If the names contain ``;`` or a tab, this character may be the separator of the columns. The header is then also
-    split at ``;`` or at tabs. The result is the first list of names that fits the rows, or else the last list.
-    """
+    """Returns the names of a file's columns. They may be separated by commas, ``;`` or tabs."""
     names = _names(place, ())
     inside = [sign for sign in ";\t" if any(sign in name for name in names)]
     choices = [names, *(_names(place, [part.strip() for part in ",".join(names).split(sign)]) for sign in inside)]

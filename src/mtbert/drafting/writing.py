@@ -159,10 +159,9 @@ def _others(task: TaskGuess) -> list[str]:
 
 
 def _why_packed(texts: Sequence[SeenColumn]) -> str:
-    """Returns the comment on the setting ``inputs: packed`` in a drafted recipe.
+    """Returns the comment beside ``inputs: packed`` in a drafted recipe: why both texts of a row go into one sequence.
 
-    The setting means that the encoder reads the two texts of a row as one sequence. ``texts`` holds the columns of the
-    two texts.
+    ``texts`` holds the columns of the two texts.
     """
     if is_pair(texts[0], texts[1]):
         return "both texts in one sequence; or separate, for a vector of each"

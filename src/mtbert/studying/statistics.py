@@ -157,10 +157,10 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     degrees of freedom. The bound is ours. We chose its confidence by simulation.
 
     We measured the rate of false positives in simulations with three seeds and no true difference. At level 0.05, the
-    rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate depends on ``v``. For
-    ``v``, the true value of ``from_seeds`` (not of ``from_seeds / S``) is divided by the variance that the choice of
-    the examples causes in the scores of all seeds alike. The rate equals the level if ``v`` is 1. The rate is 1.5 times
-    the level if ``v`` is 4, 2.5 times if ``v`` is 10, and 3.3 times if ``v`` is 30 or more.
+    rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate grows with the share
+    of the uncertainty that comes from the seeds. If ``v`` is the true variance between seeds, divided by the variance
+    that all seeds share because of the choice of examples, the rate is the level for ``v = 1``, 1.5 times the level for
+    ``v = 4``, 2.5 times for ``v = 10``, and 3.3 times for ``v = 30`` and more.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())

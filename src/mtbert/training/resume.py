@@ -57,9 +57,9 @@ def resume_run(
         overrides: Changes of the recipe. Only ``data.root=FOLDER`` is allowed, for data that were moved. The change is
             also written into ``recipe.yaml``.
         epochs: A new total number of epochs, also written into ``recipe.yaml``; None keeps the old number. The new
-            number must be larger than the old number. If the run was stopped early, the new number need only be larger
-            than the number of epochs that were made. With a new number, a run that has already ended goes on. The
-            learning rate and the sampler follow the new schedule, and early stopping counts evaluations from 0 again.
+            number must be larger than the old number or, if ``train.patience`` ended the run, than the number of
+            epochs that were made. With a new number, a run that has already ended goes on. The learning rate and the
+            sampler follow the new schedule, and ``train.patience`` counts evaluations from 0 again.
         profile: Whether to print how the time of a step is spent.
         track: A tracker that also receives all logged numbers; None for no tracker.
         processes: The processes that train the run together. Only the first of them calls this function. A run may be
