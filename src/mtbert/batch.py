@@ -297,7 +297,7 @@ class StepBatch:
 
     ``places``, ``labels``, ``example_ids`` and ``amounts`` (see :meth:`Dataset.amount`) contain an entry for each task.
     ``clusters`` contains entries only for tasks whose texts have clusters (groups of texts with the same meaning).
-    ``weights`` contains entries only for tasks whose examples have weights. They are scaled so that the largest is 1.
+    ``weights`` contains entries only for tasks with weights. Each entry is scaled so that its largest weight is 1.
     """
 
     layout: Layout

@@ -1,10 +1,11 @@
 """Columns of labels and weights, as they are written in a file. A cell may be empty.
 
-There is one class for each way to store a column:
+There are three classes, which store cells in different ways:
 
 - :class:`CodedColumn` stores each distinct text once. It is for texts that occur in many cells, such as class names.
 - :class:`TextCells` stores the text of every cell. It is for texts that seldom repeat, such as the tags of all words.
-- :class:`NumberCells` stores numbers. It is for weights, and for labels that come from several columns of numbers.
+- :class:`NumberCells` stores numbers, one or more for each row. It is for weights, and for labels that are written as
+  numbers in several columns of the file.
 
 Dimension key: n rows.
 """

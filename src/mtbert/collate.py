@@ -105,14 +105,16 @@ def collate(
 ) -> StepBatch:
     """Returns a batch with the given examples of each task.
 
-    The batch has one part, called a span, for each table. A row that several tasks read is stored once. Labels become
-    float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes ``nan``. If a task
-    assigns a label to each word, there is one number for each word that has at least one token.
+    The batch is divided into spans. Tasks that read the same table share a span, and a row that several of them read is
+    stored once. But if ``apart`` returns True for a task, the task shares its span with no other task.
+
+    Labels become float32 numbers: class indices, zeros and ones, or scores mapped to 0..1. A missing label becomes
+    ``nan``. If a task assigns a label to each word, there is one number for each word that has at least one token.
 
     Args:
-        parts: The examples of each task.
+        parts: For each task, a pair: its data set, and the indices of the examples.
         device: The device of the batch.
-        apart: A function that takes the name of a task, and returns True if the task must have a span of its own.
+        apart: A function that takes the name of a task.
     """
     tokens: list[npt.NDArray[np.int64]] = []
     offsets = [0]

@@ -156,8 +156,9 @@ def make_record(
         data: A dict from the name of a data source to its SHA-256.
         recipe: The SHA-256 of the run's settings.
         leaked: A dict from task to the number of the task's dev examples that contain a text from the train data.
-        launch: A random text that identifies the ``torchrun`` that started this process. None if no ``torchrun`` did,
-            or if ``torchrun`` may not restart processes. By this text, restarted processes recognise their run.
+        launch: A random text that identifies the ``torchrun`` that started this process. By this text, restarted
+            processes recognise their run. None if no ``torchrun`` started this process, or if ``torchrun`` never
+            restarts processes (``--max-restarts 0``).
     """
     return RunRecord(
         python=platform.python_version(),

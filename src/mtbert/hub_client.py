@@ -31,8 +31,8 @@ def asked(what: str, question: Callable[[], _Answer], repair: str = "") -> _Answ
     Args:
         what: The name of the model or file that is asked for. Error messages begin with this name.
         question: The function.
-        repair: Further advice for the user, with a space in front, such as ``" Or give a folder."``. Every error
-            message ends with this advice, except that about a full disk.
+        repair: Further advice for the user, with a space in front, such as ``" Or give a folder."``. All error messages
+            end with this advice, except for the message about a full disk.
 
     Raises:
         FileNotFoundError: If the Hub has no such model, or hides it from the user.

@@ -40,7 +40,7 @@ class Kinds:
 
     @cached_property
     def classes(self) -> Mapping[str, type[Settings]]:
-        """A dict from each ``kind`` in the table to its settings class. Its first use imports the classes."""
+        """A dict from each ``kind``, such as ``pcgrad``, to its settings class. Its first use imports the classes."""
         places = [name.rpartition(".") for name in self.names]
         found = [getattr(import_module(f"{self.package}.{module}"), name) for module, _, name in places]
         return {settings.model_fields["kind"].default: settings for settings in found}

@@ -108,7 +108,8 @@ class LabelKind(ABC, Generic[_Labels]):
 
         None means that the answer type does not suit the columns, or that the columns do not show whether it does.
 
-        ``mtbert init`` calls this method to guess a recipe. By default, this answer type is never guessed.
+        ``mtbert init`` calls this method to guess the answer type of a task. The method of this base class always
+        returns None. Subclasses may override the method.
 
         Args:
             labels: The columns that may hold the labels: one column, several that belong together, or no column.

@@ -154,9 +154,10 @@ class SetLabels(LabelKind[Labels]):
         return AS_CLASSES.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the names of the labels in a set, joined by semicolons; ``none`` if there are no names.
+        """Returns the names in a set of labels, joined by semicolons; ``none`` if there are no names.
 
-        A label of which it is unknown whether it belongs to the set is named too, with a question mark.
+        ``label`` holds a number for each name in ``task.labels``: 1 if the set contains the name, 0 if not, and ``nan``
+        if that is unknown. A name with ``nan`` is returned with a question mark, as in ``sports; music?``.
         """
         told = [name + "?" * bool(np.isnan(x)) for name, x in zip(task.labels or (), label, strict=True) if x != 0]
         return "; ".join(told) or "none"

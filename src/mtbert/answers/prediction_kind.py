@@ -78,8 +78,8 @@ class PredictionKind(ABC, Generic[_Labels]):
     def decide(self, prediction: Tensor, threshold: float | Tensor) -> npt.NDArray[Any]:
         """Returns the decision that follows from each calibrated prediction, ``[B]`` or ``[B, K]``.
 
-        Decisions are class indices (int64), a 0 or 1 for each label (int64), or scores (float64). Scores are mapped
-        from the task's range to [0, 1], but not clamped.
+        Decisions are class indices (int64), a 0 or 1 for each label (int64), ranks of candidates (int64), or scores
+        (float64). In a score, 0 and 1 stand for the ends of the task's range. Scores below 0 or above 1 are possible.
         """
 
     @abstractmethod

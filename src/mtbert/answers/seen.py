@@ -1,6 +1,7 @@
 """Facts about the columns of a file, from which an answer type judges whether they can hold labels of that type.
 
-``mtbert init`` looks at a file that no recipe describes yet, and asks each answer type how well it suits.
+``mtbert init`` looks at a file that no recipe describes yet. For each answer type, ``mtbert init`` finds out how well
+the type suits the columns of the file.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of the class that a label or an answer stands for, as a float.
+        """Returns the index of the class that a label or an answer stands for. The index is a float, never a str.
 
         In a yes/no task, a share of ``yes`` above 0.5 gives 1.0, and any other share gives 0.0. In other tasks, a label
         is a list of shares, and gives the class with the largest share; an answer is the index already.

@@ -126,9 +126,9 @@ class TagLabels(LabelKind[Ragged]):
     def complete(self, task: TaskFacts, columns: Sequence[Cells]) -> dict[str, Any]:
         """Returns values for the settings ``labels`` and ``splitter``; a setting that the recipe gives is left out.
 
-        ``splitter`` is set to ``unicode``, which splits plain texts into words. ``labels`` is set to the tags in the
-        train data, in the order in which the model numbers them. BIO tags begin with ``O``, followed by ``B`` and ``I``
-        of each type. Other tags are ordered like class names.
+        ``splitter`` is set to ``unicode``, which splits plain texts into words. ``labels`` is set to all tags, in the
+        order in which the model numbers them. If the train data has BIO tags with the types ``LOC`` and ``PER``,
+        ``labels`` is ``("O", "B-LOC", "I-LOC", "B-PER", "I-PER")``. Tags that are not BIO are ordered like class names.
         """
         found: dict[str, Any] = {"splitter": "unicode"} if task.splitter is None else {}
         if task.labels is not None:

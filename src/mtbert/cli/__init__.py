@@ -1,4 +1,6 @@
-"""The command line: a file for each command, which holds its options and its help, and calls the code that does it.
+"""The command line. Each command has its own file in this package.
+
+The file of a command defines the command's options and help text, and calls the code that does the work.
 
 Each command imports what it needs when it runs, so that ``--help`` does not load torch.
 """

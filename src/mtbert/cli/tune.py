@@ -23,10 +23,10 @@ def tune(
 ) -> None:
     """Search for good settings within the ranges of a recipe.
 
-    The recipe lists the ranges under tune. The best settings are written to NAME-tuned.yaml. Trials are scored on a
-    part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The score of a trial is its
-    best evaluation. A trial that falls behind the others is stopped early. If this command is interrupted, run it again
-    to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
+    The recipe lists the ranges under the key "tune:". The best settings are written to NAME-tuned.yaml. Trials are
+    scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The score of a
+    trial is its best evaluation. A trial that falls behind the others is stopped early. If this command is interrupted,
+    run it again to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 

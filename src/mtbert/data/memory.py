@@ -194,7 +194,9 @@ def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
 
 
 def column_names(rows: Any, name: str) -> list[Any]:
-    """Returns the names of the columns of rows that a caller gave. ``name`` is the name of the rows in messages.
+    """Returns the names of the columns of ``rows``, such as a DataFrame or a list of dicts.
+
+    ``name`` is the name by which an error message calls the rows.
 
     Raises:
         TypeError: If the rows have a form that ``KINDS`` does not list.

@@ -33,8 +33,8 @@ class Reading:
         labels: The index of the task's labels in the ``labels`` of the source table.
         named: The names of the file's columns that give these labels. Several columns of the file can give one column
             of the source table.
-        weight: The index of the task's weights in the ``labels`` of the source table, which also holds weights; None if
-            the task has no weights.
+        weight: The index of the task's weights, also in the ``labels`` of the source table; None if the task has no
+            weights.
         weighted: The name of the file's column of weights; None if the task has no weights.
     """
 

@@ -1,6 +1,6 @@
 """Reads the file of a SentencePiece model: its pieces, and how it prepares a text.
 
-The file is one message of Protocol Buffers, and only the fields that decide about ids are read. Nothing in it is run.
+The file is one message of Protocol Buffers. Only the fields that decide which ids a text gets are read.
 
 Source: ``sentencepiece_model.proto`` of the SentencePiece library.
 """

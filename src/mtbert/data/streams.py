@@ -24,12 +24,12 @@ class Block:
     """Consecutive rows of a file, with all columns.
 
     Attributes:
-        name: The name of the file in messages.
+        name: The name by which error messages call the file.
         first: The number of rows of the file before the block.
         size: The number of rows in the block.
         columns: The names of all columns of the file.
-        lines: For each row, its number in messages.
-        unit: The word that messages put before this number.
+        lines: For each row, the number by which error messages call the row, such as the ``7`` in ``line 7``.
+        unit: The word that error messages put before the number of a row, such as ``line``.
         rows: For each row, its values; empty if there is a ``table``.
         table: The rows as a ``pyarrow.Table``, if the file is a Parquet file; otherwise None.
     """

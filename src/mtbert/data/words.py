@@ -131,7 +131,11 @@ class WordReader:
         self.given: bool | None = None
 
     def text(self, value: object) -> str:
-        """Returns the text of a cell without stripping it. A list of words becomes one text, a :class:`Given`."""
+        """Returns the text of a cell. Spaces at the ends of the text are kept.
+
+        If the cell is empty or holds only spaces, returns an empty string.
+        If ``value`` is a list of words, returns a :class:`Given`: a str that holds the words, joined by single spaces.
+        """
         if isinstance(value, list | tuple):
             return Given(as_words(value))
         text = cells.as_text(value)

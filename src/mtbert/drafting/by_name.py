@@ -1,4 +1,4 @@
-"""Guesses from the names of files which of them belong together, and which hold train, dev and test data."""
+"""Functions that guess, by file names, which files belong together and which files hold train, dev or test data."""
 
 import re
 from collections.abc import Sequence

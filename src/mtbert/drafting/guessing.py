@@ -110,7 +110,10 @@ def guess(group: FileGroup, questions: Questions, taken: set[str]) -> TableGuess
 
 
 def _columns(files: Sequence[SeenFile]) -> list[SeenColumn]:
-    """Returns the columns of the first file. Each holds the cells of this column from all files that have it."""
+    """Returns the columns of ``files``, with columns of the same name joined to one column that holds all their cells.
+
+    Columns whose names do not occur in the first file are left out.
+    """
     by_name = [{column.name: column for column in file.columns} for file in files]
     if len(files) == 1:
         return list(by_name[0].values())

@@ -43,7 +43,7 @@ class GivenFile:
 
 @dataclass(frozen=True)
 class SeenFile:
-    """A file and its columns. ``rows`` is the number of rows that were read; ``whole`` says if there are no others."""
+    """A file and its columns. ``rows`` is the number of rows that were read. ``whole`` says if all rows were read."""
 
     place: GivenFile
     columns: Sequence[SeenColumn]

@@ -187,7 +187,7 @@ def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Labe
 
 
 def _words_of(label: Label) -> list[str]:
-    """If a task labels each word, returns a list with the name of its text column; otherwise an empty list."""
+    """If the labels are tags, one for each word of a text, returns ``[NAME_OF_THE_TEXT_COLUMN]``; otherwise ``[]``."""
     text = label.best.columns.get("text")
     return [text] if isinstance(text, str) else []
 
@@ -240,8 +240,8 @@ def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
 def _differ_in_words(first: SeenColumn, second: SeenColumn) -> bool:
     """Returns whether two columns hold the same classes in different words.
 
-    Each value of one column must always be in the same rows as one value of the other column. The names of the columns
-    must be alike too, because if there are few rows, values may be in the same rows by chance.
+    For example, all rows that have ``0`` in one column have ``negative`` in the other column, and all rows that have
+    ``1`` have ``positive``. Returns False if the names of the two columns are not alike.
     """
     alike = second.named_any_label or not set(first.name_words).isdisjoint(second.name_words)
     a, b = first.counts, second.counts

@@ -5,10 +5,9 @@
 a set, each label is a yes/no decision: the weight of ``yes`` is the class weight, and the weight of ``no`` is 1. The
 ``balanced`` weight of a label in a set is the number of rows without the label divided by the number of rows with it.
 
-A soft label is a distribution over the classes; for yes/no it is the share of ``yes``. Its loss is found in two steps:
-each class in turn is taken as the hard label, and the resulting losses are averaged, each weighted by the share of its
-class times the class weight. For ``balanced`` weights, ``n_k`` is then the sum of the shares of class ``k`` over all
-rows.
+A soft label is a distribution over the classes; for yes/no it is the share of ``yes``. The loss of a soft label is a
+sum over the classes. Each class adds its share times the loss of a hard label of this class, class weight included. For
+``balanced`` weights, ``n_k`` is the sum of the shares of class ``k`` over all rows.
 
 Dimension key: B examples, K classes (for sets: K labels).
 """

@@ -49,10 +49,12 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
 
     The loss of row ``i`` is ``-log softmax(scale * cosines)`` at the right candidate of the row. ``cosines`` holds one
     cosine for each candidate of every row: its cosine with the query of row ``i``. The result is the mean loss over
-    the rows. Two kinds of candidates are left out of the softmax, because they must not count as wrong:
+    the rows. The softmax of row ``i`` always includes the right candidate of row ``i``. Of all other candidates, three
+    kinds are left out, because these candidates are not wrong:
 
-    - every candidate whose text equals the query or the right candidate of row ``i``, except this right candidate,
-    - the right candidate of every other row that has the same query as row ``i``.
+    - candidates with the same text as the right candidate of row ``i``,
+    - candidates with the same text as the query of row ``i``,
+    - right candidates of rows with the same query as row ``i``.
 
     Args:
         queries_BD: The vectors of the queries.

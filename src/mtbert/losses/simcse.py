@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 class SimCSE(Settings):
     """Supervised SimCSE: the same loss as ``mnrl`` (:class:`MultipleNegatives`) with ``scale: 1 / temperature``.
 
-    The loss is computed over the rows that have a right candidate: all rows of a ranking task, and pairs with label 1.
+    In a ranking task, the loss is the mean over all rows. In a task of pairs, it is the mean over rows with label 1.
     """
 
     needs: ClassVar = RIGHT_CANDIDATES
