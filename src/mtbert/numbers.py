@@ -31,7 +31,9 @@ def without_point(text: str) -> str:
 
 
 def often(times: float) -> str:
-    """Returns how often something happens, such as ``0.35`` or ``8``: a fraction is written only of small numbers.
+    """Returns ``times`` as a short text, for phrases such as ``8 times``.
+
+    A number below 1.5 gets two decimals. Any other number is rounded to a whole number.
 
     >>> often(0.346), often(8.06)
     ('0.35', '8')

@@ -154,9 +154,9 @@ def _cut(
     Args:
         recipe: The recipe.
         readers: The settings of the tasks that read the table.
-        whole: The train data with the rows that the setting ``where`` removes. Not used if dev has a source of its own.
-        tables: First, the train data without the rows that ``where`` removes. Second, the dev data, if dev has a source
-            of its own.
+        whole: All train data, before the filter ``where`` removes rows. Not used if dev has a source of its own.
+        tables: First, the train data after the filter ``where`` has removed rows. Second, the dev data, if dev has a
+            source of its own.
     """
     settings = readers[0]
     views = [_views(table, readers) for table in tables]

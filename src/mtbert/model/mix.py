@@ -49,8 +49,8 @@ class Mix:
             v: Values, of the shape of ``k``.
             hidden: A mask that is true where a query must not attend to a key, with dimensions that can be expanded to
                 ``[*shape, Q, L]``; None for no mask.
-            shape: The sizes whose product is R: the number of sequences, the number of heads, and the number of blocks
-                if there are any.
+            shape: The number of sequences and the number of heads. If sequences are cut into blocks of tokens, also the
+                number of blocks in each sequence. The product of these numbers is R.
         """
         scores = (self.scores or products)(q, k)
         if hidden is not None:

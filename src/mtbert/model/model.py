@@ -41,9 +41,9 @@ class Model(nn.Module):
         seed: The seed of the initial weights of heads and adapters. If it is None, these weights have no values until
             saved ones are loaded.
         adapters: The settings of the projected attention layers (PAL) of the tasks; None for no such layers.
-        fitted: For each task, the names of the numbers that are saved with its head after they were fitted on held-out
-            rows, such as ``threshold``. A task that is not in this mapping gets the default: a threshold if its
-            answers need one, and no calibration.
+        fitted: For each task, the names of the fitted numbers in its head, such as ``threshold``, or ``scale`` for
+            calibration. A task that is not in this mapping has only ``threshold``, or no fitted number if the task has
+            no threshold to fit.
         unshare: How many top layers are not shared. Each task has its own copy of these layers, of the final norm and
             of the pooler. The copies start with the weights of the encoder, whose own top layers are then not trained.
     """

@@ -129,8 +129,7 @@ class Recipe(Settings):
     def columns_of_words(self, name: str) -> frozenset[str]:
         """Returns the text columns whose cells may be lists of words, in the table that the task ``name`` reads.
 
-        The cells of a column may be lists of words if at least one task that reads the table labels the words of the
-        column.
+        The result has the text column of every task that reads this table and assigns a label to each word.
         """
         readers = self.tasks_by_table()[self.tasks[name].source_name]
         return frozenset(task.columns.text[0] for task in readers if task.columns.words)

@@ -220,8 +220,9 @@ def report_on(path: Path, console: Console, row: str | None = None, test: Mappin
         test: A dict from the name of each task of this recipe to the path of a labelled test file.
 
     Raises:
-        FileNotFoundError, ValueError: If the folder holds neither a study nor a run, no run has ended, a file is
-            damaged, or the run is being trained.
+        FileNotFoundError, ValueError: If the folder holds neither a study nor a run, or if a file is damaged. For a
+            study: if no run has ended. For a single run: if dev has not been scored yet, or if another command is at
+            work in the folder.
     """
     single = (path / RECIPE_FILE).is_file()
     if not single:

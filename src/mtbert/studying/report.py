@@ -174,9 +174,11 @@ def undefined_metrics(results: Results) -> list[str]:
 
 
 def _findings(summary: Summary) -> list[Mapping[str, Any]]:
-    """Returns the findings at the top of the report: one for each recipe of the study that is compared with another.
+    """Returns the findings at the top of the report. Each finding compares a recipe of the study with its control.
 
-    Clear effects come before unclear ones; in both groups, the largest improvement comes first.
+    The control is another recipe, which usually lacks only one technique. If no recipe can be compared with a control,
+    each finding compares a recipe with the study's reference recipe instead. Clear effects come before unclear effects.
+    In both groups, the largest improvement comes first.
     """
     against = shown_against(summary)
     found: list[Mapping[str, Any]] = []

@@ -119,8 +119,8 @@ class EndedRun:
 class Results:
     """The runs of a study that have ended, and the dev data on which they are scored.
 
-    A single run of ``mtbert train`` is treated as a study with one recipe and one seed. It may also have been stopped
-    after it got its first scores; ``stopped`` then says when.
+    A single run of ``mtbert train`` is treated as a study with one recipe and one seed. A single run that was
+    stopped before its end is included too, if dev was scored at least once. ``stopped`` then says how far the run got.
     """
 
     outline: Outline

@@ -67,7 +67,10 @@ def stop_workers(seconds: float) -> None:
 
 @dataclass(frozen=True)
 class _Worker:
-    """A process that trains a run. The process and the command that started it both hold the lock on the folder."""
+    """A process that trains a run.
+
+    The process and the command that started it both hold the lock on the run's folder.
+    """
 
     process: subprocess.Popen[bytes]
     held: locks.Held

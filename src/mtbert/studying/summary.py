@@ -26,9 +26,9 @@ Verdict = Literal["better", "worse", "unclear"]
 
 @dataclass(frozen=True)
 class Comparison:
-    """The difference in one score between two recipes of a study. One recipe is compared with the other.
+    """The difference in one score between a recipe of a study and the recipe called ``other``.
 
-    The other recipe is the first recipe's control (a recipe that usually lacks only one technique) or the study's
+    ``other`` is the name of the recipe's control (a recipe that usually lacks only one technique) or of the study's
     reference recipe. The runs of the two recipes are paired by seed, and their answers are paired by example.
     """
 

@@ -116,7 +116,10 @@ class WatchedRun:
         self._timings = Tail(self.run / TIMINGS, StepTime.model_validate_json)
 
     def look(self) -> None:
-        """Reads what the run has logged since the last look. If another run has taken its place, reads that one."""
+        """Reads what the run has logged since the last look.
+
+        If the folder now holds a new run, reads the recipe and the whole log of the new run.
+        """
         with suppress(FileNotFoundError):  # the folder is being replaced
             if (self.run / RECIPE_FILE).stat().st_ino != self._of:
                 self._begin()

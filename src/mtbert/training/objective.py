@@ -280,11 +280,11 @@ class Objective:
     def _totals(
         self, passes: Mapping[str, Pass], amounts: Mapping[str, float], tally: Tally, surrogates: Mapping[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Returns a dict from task to the weighted sum of the task's losses in one forward pass of a step.
+        """Returns a dict from task to the weighted sum of the task's losses in one forward pass.
 
-        Losses that compare examples of different passes are taken from ``surrogates``. Every other loss is computed
-        from this pass, and multiplied by a fraction: the task's amount of examples in this pass, divided by the task's
-        amount of examples in the whole step, which is in ``amounts``.
+        ``passes`` has the output of this forward pass for each task. ``surrogates`` has values of some losses, by names
+        such as ``sst.simcse``. Every other loss is computed from ``passes``, and multiplied by a fraction: the task's
+        amount of examples in the forward pass, divided by the amount in the whole step, which is in ``amounts``.
         """
         totals = {}
         for name, made in passes.items():

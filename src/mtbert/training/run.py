@@ -143,7 +143,8 @@ class Run:
     def step(self) -> Step:
         """Makes one optimizer step and returns its record.
 
-        If no loss can read any of the rows that were drawn, there is no gradient, so the weights stay as they are.
+        If none of the drawn rows can be used for a loss, the weights stay as they are. For example, all of these rows
+        may lack a label.
 
         Raises:
             FloatingPointError: If a loss or the gradient is not finite, or the gradient is too large. The weights and
@@ -310,7 +311,8 @@ class Run:
     def _fit(self) -> None:
         """Fits the threshold and the calibration of each scored task on held-out rows, before the model is saved.
 
-        For a task without held-out rows, only a threshold for cosines is fitted, on a sample of the train rows.
+        If a task without held-out rows answers yes or no by a cosine, its threshold is fitted on a random sample of its
+        train rows. For any other task without held-out rows, nothing is fitted.
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:

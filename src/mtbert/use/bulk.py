@@ -129,7 +129,11 @@ def _make_all(maker: Maker, found: Sequence[InputFile], progress: "_Progress") -
 
 
 def _check_keys(maker: Maker, found: Sequence[InputFile]) -> None:
-    """Checks that JSON lines have the keys that tasks read, so that a missing key is not found only hours later."""
+    """Checks that each JSON Lines file has the keys that tasks read, before the first text is answered.
+
+    Raises:
+        ValueError: If a file lacks a key that tasks read, or has a key with the name of an answer.
+    """
     for given in found:
         if given.suffix == ".jsonl":
             keys = streams.first_keys(given.name, given.path, maker.scorer.wanted)

@@ -28,8 +28,8 @@ def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
     ``folder`` is the output folder. Output files that an earlier call has written there are left out.
 
     Raises:
-        ValueError, FileNotFoundError: If no file matches, if an input file lies in the output folder, if two files
-            would have parts of the same name, or if the files have different endings.
+        ValueError, FileNotFoundError: If no file matches, if an input file lies in the output folder, if the output
+            files for two input files would have the same names, or if the input files have different endings.
     """
     option = f"--input '{clean(pattern)}'"
     if is_pattern(pattern):

@@ -53,10 +53,11 @@ def _found(api: "HfApi", name: str) -> "ModelInfo | None":
 
 
 def _written_before(api: "HfApi", name: str, commit: str | None, old: Collection[str]) -> set[str]:
-    """Returns the names of files that an earlier push may have written.
+    """Returns the names of files that an earlier push may have written. Some of these files may not exist.
 
     ``old`` lists all files in the repository. The result holds ``export.json`` and the files that ``export.json``
-    lists. If there is a ``mtbert.json``, the result also holds the names of all files of a model.
+    lists. If ``old`` contains ``mtbert.json``, the result also holds every file name that mtbert gives to the files of
+    a model, such as ``model.safetensors``.
     """
     found = {EXPORT_FILE, RECIPE_FILE, *MODEL_FILES} if MODEL_FILES[0] in old else {EXPORT_FILE}
     if EXPORT_FILE in old:

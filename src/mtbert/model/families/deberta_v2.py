@@ -126,11 +126,16 @@ def encoder(c: DebertaConfig) -> EncoderConfig:
 
 
 def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
-    """Returns the row of each distance in a table of ``2 * span`` rows.
+    """Returns the index of a row for each distance, ``[R]``. The rows are those of a table with ``2 * span`` rows.
 
-    A distance is the position of the key minus that of the query. The rows are in the opposite order: distance 0 has
-    the row ``span``, and distance 1 has the row ``span - 1``. ``bucket`` is the result of :func:`buckets`. If it is
-    None, every distance below ``span`` has a row of its own.
+    The larger the distance, the lower the index: distance -1 has the index ``span + 1``, distance 0 has ``span``, and
+    distance 1 has ``span - 1``. An index outside of the table is replaced by the nearest index in the table.
+
+    Args:
+        span: Half the number of rows.
+        bucket: The result of :func:`buckets`. Distances of the same sign and the same bucket have the same row. If
+            ``bucket`` is None, distances are not put into buckets.
+        values_R: The distances. A distance is the position of the key minus the position of the query.
     """
     size_R = values_R.abs()
     if bucket is not None:

@@ -95,7 +95,7 @@ def hub_card(
         tasks: The names of the tasks that are pushed.
         training: Facts about how the model was trained.
         to: The format of the export; None if the model is pushed in mtbert's own form.
-        exported: The ``README.md`` of the exported folder.
+        exported: The text of the ``README.md`` in the exported folder. Not used if ``to`` is None.
     """
     chosen = [predictor.task(task) for task in tasks]
     trained = f"Trained with mtbert {training.packages.get('mtbert', 'of an unknown version')}"

@@ -18,8 +18,9 @@ HEADS_PREFIX = "twin.model.heads."  # of the names of the heads' weights in a gr
 def quantize(file: Path, *, reduce_range: bool = True) -> None:
     """Replaces the graph in ``file`` by a graph with 8-bit integer weights.
 
-    If ``reduce_range`` is true, the weights use only 7 of the 8 bits. Products of 8-bit numbers overflow on a processor
-    for which :func:`multiplies_bytes` is false, and a graph may be moved to such a processor.
+    If ``reduce_range`` is true, the weights use only 7 of the 8 bits. Set ``reduce_range`` to false only if the graph
+    will always run on processors for which :func:`multiplies_bytes` is true. On other processors, products of 8-bit
+    numbers overflow.
     """
     import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic

@@ -64,11 +64,11 @@ class PaddedModel(nn.Module):
         return found
 
     def vectors(self, ids: Tensor, mask: Tensor, segments: Tensor | None) -> dict[str, Tensor]:
-        """Returns a dict from the name of each task to the tensor that the task's head gets for one text of an example.
+        """Returns a dict from the name of each task to the vectors that the task's head reads.
 
-        The tensor holds the vector of the text, ``[B, D]``. For the candidates of a ranking, it holds a vector of each
-        candidate, ``[B, C, D]``. For a task that assigns a label to each word, it holds the last layer's output for
-        each token, ``[B, L, D]``. The arguments are the three parts of a :data:`PaddedText`.
+        The arguments are the three parts of a :data:`PaddedText`. If ``ids`` is ``[B, L]``, the vectors are ``[B, D]``,
+        one for each sequence. If ``ids`` is ``[B, C, L]`` (candidates of a ranking), the vectors are ``[B, C, D]``.
+        For a task that assigns a label to each word, the last layer's output for each token is returned, ``[B, L, D]``.
         """
         model = self.model
         flat_BL, mask_BL = ids.flatten(0, -2), mask.flatten(0, -2).bool()

@@ -96,14 +96,14 @@ def difference(predictor: Predictor, engine: Engine) -> float:
 
 
 def odd_answers(name: EngineName, apart: float) -> tuple[str, ...]:
-    """Returns a tuple with one warning if ``apart`` is too large for an engine with rounded weights, or an empty tuple.
+    """Returns a tuple: one warning if ``name`` is ``onnx-int8`` and ``apart`` is above 0.1, otherwise nothing.
 
     Args:
         name: The name of the engine.
         apart: The largest difference between the engine's answers and those of PyTorch.
 
     Raises:
-        Differs: If ``apart`` is too large for an engine that does not round weights.
+        Differs: If ``name`` is any other engine and ``apart`` is above 0.0001.
     """
     said = f"--engine {name}: answers to toy texts differ from those of PyTorch by up to {apart:.1e}"
     if name == "onnx-int8":

@@ -1,4 +1,4 @@
-"""The limits of the server, and the gate that checks the token, the size and the time of every request.
+"""The limits of the server, and the gate that checks the access token, the size and the time of every request.
 
 The gate is an ASGI application around another one. It reads the whole body before the inner application starts, so slow
 senders cost a buffer of known size and no more. If the client leaves, the inner application is cancelled.

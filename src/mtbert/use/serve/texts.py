@@ -1,4 +1,4 @@
-"""The type of a row in requests: a text or a list of texts. The type checks rows, and describes rows in OpenAPI."""
+"""The type of a row in requests: a text or a list of texts. The type is used to check rows, and for OpenAPI."""
 
 from typing import Annotated, Any, TypeVar, cast
 
