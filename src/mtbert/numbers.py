@@ -1,4 +1,4 @@
-"""Numbers as text: parsing of those in table cells, in the forms that people and programs write, and a short form."""
+"""Functions that read numbers from the text of table cells, and a function that writes a number as a short text."""
 
 import math
 import re

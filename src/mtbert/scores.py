@@ -80,9 +80,9 @@ def _doubts(recipe: Recipe, scores: Mapping[str, Evaluation]) -> list[str]:
 
 
 def _calibrated(scores: Mapping[str, Evaluation]) -> list[str]:
-    """Returns a line for each calibrated task: its measures of probabilities before and after calibration.
+    """Returns a heading, followed by a line for each calibrated task. If no task is calibrated, the list is empty.
 
-    A line before them says how to read them. If no task is calibrated, the list is empty.
+    The line of a task gives the measures of its probabilities, such as ``nll``, before and after calibration.
     """
     found = []
     for name, score in scores.items():

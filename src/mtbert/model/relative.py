@@ -103,14 +103,14 @@ class ByDistance(ABC):
 
     The rows are taken from the table once in a forward pass, and all layers read them.
 
-    Usually, the distances are listed once for the whole batch. They can also be listed once for each span, one list
-    after the other. A span is the part of the batch that holds the rows of one table of data. See :class:`Distances`.
+    Usually, the whole batch has one list of distances. Otherwise, each span of the batch has its own list, and the
+    lists are joined. A span is the part of the batch that holds the examples of one data set. See :class:`Distances`.
 
     Attributes:
         index_R: For each listed distance, the index of its row in the encoder's table.
         rows_RW: For each listed distance, its row.
-        zero: The index of distance 0 in ``rows_RW``. If the distances are listed for each span, a dict from the name
-            of each span to the index in ``rows_RW`` of the span's distance 0.
+        zero: The index of distance 0 in ``rows_RW``. If each span has its own list, a dict from the name of each span
+            to the index in ``rows_RW`` of the span's distance 0.
     """
 
     index_R: Tensor

@@ -9,12 +9,16 @@ from mtbert.task import Task
 
 
 def with_columns(data: Any) -> Any:
-    """Returns the settings of a task, in which ``soft`` and ``labels`` have been filled in from ``columns``.
+    """Returns the settings of a task, with ``soft`` and ``labels`` filled in from ``columns``.
 
-    For example, ``columns: {label: [toxic, insult]}`` sets ``labels`` if they are not given.
+    ``soft`` becomes ``votes`` or ``shares``, depending on which of the two is a key of ``columns``. If neither is a
+    key, ``soft`` becomes None.
+
+    If ``labels`` is missing and ``columns`` lists a column for each label, ``labels`` becomes this list. For example,
+    ``columns: {label: [toxic, insult]}`` sets ``labels`` to ``[toxic, insult]``.
 
     Raises:
-        ValueError: If ``soft`` is given and contradicts the columns.
+        ValueError: If ``soft`` is given and differs from the value that follows from ``columns``.
     """
     if not isinstance(data, Mapping):
         return data

@@ -160,7 +160,7 @@ def validate_recipe(raw: Mapping[str, Any], name: str, instead: Mapping[str, str
 def as_plain(recipe: Recipe) -> dict[str, Any]:
     """Returns the recipe as nested dicts, lists and plain values, with all defaults filled in.
 
-    A task that reads the text columns of its table has no ``columns.text``.
+    Settings that a task inherits from its table, such as text columns, appear only under the table.
     """
     raw = recipe.model_dump(mode="json")
     if not recipe.tables:

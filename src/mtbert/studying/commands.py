@@ -280,7 +280,10 @@ def _write(found: Results, out: Path, console: Console) -> str:
 
 
 def _best_run(made: report.Report) -> EndedRun | None:
-    """Returns the run with the first seed of that recipe whose mean score is best; None if no task was scored."""
+    """Returns a run of the recipe with the best mean score; None if no task was scored.
+
+    If the recipe has several runs, returns the run with the first seed.
+    """
     summary = made.summary
     means = {name: row.scores[summary.main].mean for name, row in summary.rows.items() if summary.main in row.scores}
     return next(iter(made.results.runs[max(means, key=means.__getitem__)].values())) if means else None

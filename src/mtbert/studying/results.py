@@ -90,10 +90,10 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the log line with the scores of the model that computed the run's answers on dev.
+        """Returns the log line with the dev scores of the saved model from which the run's answers come.
 
-        Returns None if there is no such line. If the training step of this model is not known, returns the last log
-        line with scores.
+        The model was saved after the optimizer step ``self.step``. If ``self.step`` is None, returns the last log line
+        with dev scores. If the log has no such line, returns None.
         """
         last = history.last(self.steps)
         if self.step is None:

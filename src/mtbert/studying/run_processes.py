@@ -32,8 +32,8 @@ LEAST = 0.05  # of a run; with less work done, the time left is not estimated, b
 def run_all(places: Mapping[str, RunPlace], workers: int, console: Console, *, wait: bool = True) -> dict[str, str]:
     """Starts or resumes every run that has not ended, each in its own process. A failure stops no other run.
 
-    Other commands may train runs of the same study at the same time. Each run is trained by one command. If this
-    command is killed, another one resumes its runs.
+    Other commands may train runs of the same study at the same time. No run is trained by two commands at once. If a
+    command is killed, another command can resume the runs of the killed command.
 
     Args:
         places: A dict from run name to the folder of the run and the paths of its files.
@@ -130,10 +130,11 @@ class _Crew:
         return len(self.running) < self.workers and _room([worker.process for worker in self.running.values()])
 
     def _take(self, name: str) -> bool:
-        """Starts a worker for the run ``name``, unless no worker is needed or another command trains the run.
+        """Starts a worker for the run ``name`` if the run still has to be trained.
 
-        Returns False if another command trains the run. Otherwise, returns True, also if the run has ended or failed
-        and no worker is started.
+        - If another command trains the run, starts no worker and returns False.
+        - If the run has ended or failed, starts no worker and returns True.
+        - Otherwise, starts a worker and returns True.
         """
         place = self.places[name]
         held = None if place.ended.exists() else locks.claim_folder(place.folder)

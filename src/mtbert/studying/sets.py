@@ -97,10 +97,10 @@ def shares_together(sets_BK: Array, known_BK: Array) -> Floats:
 
 
 def _tasks_with(results: Results, summary: Summary, figure: str) -> Iterator[tuple[DevData, Sequence[str]]]:
-    """Yields a pair for each task that has a certain chart in the report. ``figure`` is its name, such as ``by_label``.
+    """Yields a pair for each task for which the report shows the figure named ``figure``, such as ``by_label``.
 
-    The first item is the task's dev data. The second lists the names of the study's recipes that the figure shows: the
-    reference recipe, and the recipe with the best score on the task.
+    The first item is the task's dev data. The second item lists the names of the recipes that the figure shows: the
+    reference recipe of the study, and the recipe with the best score on the task.
     """
     for task, dev in results.dev.items():
         rows = best_beside_reference(results, summary, task)

@@ -113,7 +113,10 @@ def drop_weights(tuning: Tuning, number: int) -> None:
 
 
 def _chosen(trial: "optuna.Trial", path: str, values: RangeOrChoices) -> Any:
-    """Returns a value for the setting at ``path``. It depends only on ``path``, ``trial.number`` and earlier trials."""
+    """Returns a value for the setting at ``path``. Optuna chooses the value from ``values``.
+
+    The choice is seeded by ``path`` and ``trial.number``, and depends on the results of earlier trials.
+    """
     import optuna
 
     # Each draw has a sampler of its own, so that a resumed trial draws the same, wherever it was cut off.

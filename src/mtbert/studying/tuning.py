@@ -4,9 +4,9 @@ The folder that ``mtbert tune`` writes has ``recipe.yaml`` (the recipe with its 
 or ``storage.json`` (where the storage is), ``trials/NUMBER/`` (``log.txt``, and the run without its weights),
 ``trials.csv``, and ``NAME-tuned.yaml`` (the recipe NAME with the settings of the best trial).
 
-If the storage is a database with a URL, any number of commands that see the folder share the trials. A command locks
-the folder of a trial while the trial is trained. A trial that has not ended, but whose folder is not locked, was
-interrupted.
+If the storage is a database with a URL, any number of commands can train trials in the same folder at the same time.
+A command locks the folder of a trial while the trial is trained. A trial that has not ended, but whose folder is not
+locked, was interrupted.
 """
 
 import json

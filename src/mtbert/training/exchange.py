@@ -49,9 +49,9 @@ class Exchange:
     def sum(self, sums: Sums) -> Sums:
         """Returns the total over all processes. ``sums`` holds the sums of this process.
 
-        The processes work in pairs. In each round, the two processes of a pair exchange their sums, and both add them.
-        The rounds are the upper levels of the tree that :func:`~mtbert.training.shards.tree_sum` begins, so the result
-        does not depend on the number of processes.
+        Sums are added in a binary tree. Within each process, :func:`~mtbert.training.shards.tree_sum` has added the
+        lower levels of the tree. This method adds the upper levels. The tree, and therefore the total, is the same for
+        any number of processes.
         """
         for partner in self.processes.partners:
             theirs = self._trade(sums, partner)

@@ -61,8 +61,8 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
 def _beat(processes: Connected, ended: Event, alone: Event, heard: list[int]) -> None:
     """Adds 1 to this process's count of beats every ``EVERY`` seconds, until ``ended`` is set.
 
-    With each beat, stores the counts of all processes in ``heard``. At the end, sets the count of this process to 0.
-    After :meth:`Connected.fail`, the count of this process stays as it is.
+    With each beat, stores the counts of all processes in ``heard``. When ``ended`` is set, resets the count of this
+    process to 0. After a call of :meth:`Connected.fail`, the count is neither increased nor reset.
 
     ``torchrun`` holds the counts. If it cannot be reached, this function sets ``alone``.
     """

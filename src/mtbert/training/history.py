@@ -142,7 +142,7 @@ class NoLog:
         """
 
     def sync(self) -> int:
-        """Flushes ``metrics.jsonl`` to the disk and returns its length in bytes; 0 if nothing is logged."""
+        """Returns 0. In :class:`RunLog`, this method flushes ``metrics.jsonl`` and returns the file's size in bytes."""
         return 0
 
     def __enter__(self) -> Self:

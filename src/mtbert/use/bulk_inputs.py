@@ -83,7 +83,7 @@ def _checked(found: list[InputFile]) -> list[InputFile]:
 
 
 def check_folder(folder: Path, home: Path, reads: dict[Path, str]) -> None:
-    """Checks that parts may be written into the output folder.
+    """Checks that files with a model's answers may be written into the output folder.
 
     Args:
         folder: The folder.

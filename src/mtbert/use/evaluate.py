@@ -67,7 +67,8 @@ def score_run(
         split: ``dev`` or ``test`` for the data that the recipe names, or the path of a labelled file.
         task: The only task to score; None for all tasks that can answer. A labelled file needs a task.
         overrides: Changes to the run's recipe, as ``a.b=c``.
-        rows: Labelled rows in memory to score in place of ``split``, by the name of a task or table.
+        rows: Labelled rows in memory, which are scored in place of ``split``; None to score ``split``. Each key is the
+            name of a task, or of a table (data that several tasks of the recipe read).
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or the task does not exist.

@@ -151,7 +151,7 @@ class PartPlan:
         tasks: The tasks that answer.
         single: Whether answers are written without the name of the task.
         columns: The columns of the first input file.
-        name: The name of this file, for messages.
+        name: The name of the input file from which ``columns`` were read, for messages.
         suffix: The ending of the parts.
         folder: The output folder.
         part_rows: The largest number of rows in a part.

@@ -28,7 +28,9 @@ REPAIR = "Give another folder, or remove this one."
 
 
 class Job(Settings):
-    """The content of ``job.json``: the model, tasks, columns and options with which all parts in a folder are made.
+    """The content of ``job.json``: the model, tasks, columns and options of all output files in a folder.
+
+    The output files contain the model's answers to the rows of the input files.
 
     If the input files are JSON lines, their columns are not listed, because each line has its own keys.
     """

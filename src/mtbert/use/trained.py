@@ -163,9 +163,10 @@ def find_recipe(path: Path) -> Path | None:
 
 
 def ask_line(run: Path, recipe: Recipe) -> str:
-    """Returns a command, or a call from Python, that asks the model of a run about some text.
+    """Returns a line that a user can type to ask the model of a run about some text.
 
-    If all tasks of the model take pairs, the question is about two texts.
+    Inside :func:`~mtbert.advice.worded_for_shell`, the line is a shell command. Otherwise, it is a call from Python. If
+    all tasks of the model take pairs, the question is about two texts.
     """
     single = any(task.scored and task.takes(1) for task in recipe.tasks.values())
     texts = ["some text"] if single else [("some text", "another text")]

@@ -97,7 +97,8 @@ def compare_scores(model: Model, data: Dataset, metric: str, answering: Answerin
 def largest_difference(model: Model, task: Task, ours: Tensor, theirs: Tensor) -> float:
     """Returns the largest difference between the answers that follow from two sets of raw predictions.
 
-    Differences between scores are divided by the width of the task's range. Labels are not compared.
+    Only floating-point answers, such as probabilities and scores, are compared. Predicted labels are not compared.
+    Differences between scores are divided by the width of the task's range.
     """
     fitted = model.fitted(task.name)
     answers = (_numbers(answer_tensors(task, raw, fitted, clamped=False)) for raw in (ours, theirs))

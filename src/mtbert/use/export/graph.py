@@ -56,7 +56,10 @@ class Graph:
         return f"{self.name}.onnx"
 
     def prefix(self, task: str) -> str:
-        """Returns the prefix of the names of a task's outputs: ``TASK.`` if ``together`` is true, otherwise ``""``."""
+        """Returns the prefix of the names of a task's outputs: the name of the task and a dot, or ``""``.
+
+        The prefix is ``""`` if each task of the export has a graph of its own (``self.together`` is false).
+        """
         return f"{task}." if self.together else ""
 
 
@@ -115,9 +118,9 @@ class GraphModule(nn.Module):
         return tuple(torch.ones(shape, dtype=torch.int64) for shape in shapes[: self.texts] for _ in self.kinds)
 
     def dimensions(self, max_length: int) -> tuple[dict[int, torch.export.Dim], ...]:
-        """Returns a dict for each input of the graph: from each axis of variable size to the dimension of the axis.
+        """Returns a dict for each input of the graph. The dict maps each axis of variable size to a named size.
 
-        Axes with the same dimension, such as ``batch``, have the same size.
+        An example of such a dict is ``{0: batch, 1: length}``. Axes with the same named size are equally long.
         """
         batch, candidates = torch.export.Dim("batch"), torch.export.Dim("candidates")
         first, second = (torch.export.Dim(name, max=max_length) for name in ("length", "length_2"))

@@ -221,7 +221,8 @@ def _memory(body: bytes | bytearray) -> int:
 def _is_local(host: str) -> bool:
     """Returns whether the header ``Host`` names ``localhost`` or an IP address.
 
-    Any other name is a domain name, which an attacker may have registered.
+    Any IP address counts, even a public one. Returns False for a domain name, because an attacker can
+    make a domain name point to this server.
     """
     name = host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0]
     try:
