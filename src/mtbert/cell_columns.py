@@ -3,7 +3,7 @@
 There are three classes, which store cells in different ways:
 
 - :class:`CodedColumn` stores each distinct text once. It is for texts that occur in many cells, such as class names.
-- :class:`TextCells` stores the text of every cell. It is for texts that seldom repeat, such as the tags of all words.
+- :class:`TextCells` stores the text of every cell. It is for texts that seldom repeat, such as ``["O", "PER", "O"]``.
 - :class:`NumberCells` stores numbers, one or more for each row. It is for weights, and for labels that are written as
   numbers in several columns of the file.
 

@@ -23,8 +23,7 @@ def topics_about(words: str) -> dict[str, str]:
     this way, a topic is found if each of ``words`` is the beginning of a word in the topic's text. Then the topics with
     the most mentions come before the others.
 
-    If no heading and no text fits, the dict is empty. Otherwise, the dict begins with the pages whose names are similar
-    to one of ``words``, such as the page ``serve`` for the word ``serving``. The topics that were found follow.
+    Before all found topics come whole pages with a similar name, such as ``serve`` for the word ``serving``.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

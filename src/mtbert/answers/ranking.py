@@ -1,8 +1,8 @@
 """The answer type for rankings: each row of a file holds a query and its candidates.
 
 A row has text columns in this order: the query, the right candidate, and one or more wrong candidates. A row has no
-label column. Where other answer types read the label of a row, this type reads the number of texts in the row. A head
-gives each candidate a number, and these numbers order the candidates.
+label column: the number of its texts counts as its label. A head gives each candidate a number, and these numbers
+order the candidates.
 
 Dimension key: B examples, C candidates of an example.
 """

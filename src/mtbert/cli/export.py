@@ -22,7 +22,7 @@ def export(
     ] = None,
     input_: Annotated[
         str | None,
-        typer.Option("--input", help="A file with rows to compare answers on. Default: 256 rows of dev."),
+        typer.Option("--input", help="A file with rows to compare answers on. Default: dev."),
     ] = None,
     together: Annotated[
         bool, typer.Option("--together", help="onnx: one graph for all tasks that take the same inputs.")

@@ -174,11 +174,11 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns a dict from the name of each column that a task reads to a pair: a key, and a :class:`Columns`.
+    """Returns, for the name of each column that a task reads, the recipe's key for it and the columns of such a task.
 
-    A recipe names the column under the key, such as ``text`` or ``id``. The :class:`Columns` belongs to a task that
-    reads the column. If several tasks read a column of texts, a task that labels each word is chosen first. If several
-    tasks read a column of labels, a task whose cells hold no lists of labels is chosen first.
+    Such a key is ``text`` or ``id``, for example. If several tasks read a column, one task is chosen: for a column of
+    texts, a task that labels each word, if there is one; for a column of labels, a task whose cells hold no lists of
+    labels, if there is one.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

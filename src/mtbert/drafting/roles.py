@@ -187,7 +187,7 @@ def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Labe
 
 
 def _words_of(label: Label) -> list[str]:
-    """If the labels are tags, one for each word of a text, returns ``[NAME_OF_THE_TEXT_COLUMN]``; otherwise ``[]``."""
+    """Returns a list with the name of the text column whose words the labels are about; ``[]`` for other labels."""
     text = label.best.columns.get("text")
     return [text] if isinstance(text, str) else []
 

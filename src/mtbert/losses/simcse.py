@@ -41,10 +41,11 @@ class SimCSE(Settings):
     )
 
     def gather(self, p: Pass) -> tuple[Tensor, ...]:
-        """Returns three tensors: the queries' vectors, the candidates' vectors, and a number per query and candidate.
+        """Returns three tensors: the vectors of the queries, the vectors of the candidates, and the clusters of both.
 
-        Texts that mean the same have the same number. In a ranking task, the tensors hold all rows of the forward pass.
-        In a task of pairs, the tensors hold only the rows with label 1. See :func:`right_candidates` for the shapes.
+        Texts that mean the same have the same cluster, a number. In a ranking task, the tensors hold all rows of the
+        forward pass. In a task of pairs, the tensors hold only the rows with label 1. See :func:`right_candidates` for
+        the shapes.
         """
         return right_candidates(p)
 

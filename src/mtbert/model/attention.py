@@ -60,8 +60,8 @@ class Groups:
         layout: Where the sequences of the batch begin and end, and which tasks they belong to.
         device: The device on which the tensors of the groups are created.
         rounded: Whether to round shapes up, so that compiled kernels can be reused. If true, each sequence is padded to
-            a multiple of ``STEP`` tokens. Dummy tokens are also appended to the batch, until the number of its tokens
-            is a multiple of ``multiple(tokens)``.
+            a multiple of ``STEP`` tokens. Dummy tokens are also appended to the batch, so that the number of its tokens
+            is round too (see :func:`multiple`).
     """
 
     layout: Layout

@@ -123,8 +123,7 @@ class Model(nn.Module):
             x_ND: The output of :meth:`embed`, or a perturbed copy of it.
             generator: Draws the dropout masks; None for no dropout.
             exact: Whether to compute everything in float32.
-            watch: A function or None. The function is called once, before the layers run. Its argument holds the rows
-                of all spans of the batch (see :data:`SpanSlices`).
+            watch: A function that is called once with a :data:`SpanSlices`, before the layers run; or None.
         """
         layout = batch.layout
         # Kernels of bfloat16 are compiled once for each shape, so shapes are rounded to make few of them.

@@ -103,8 +103,8 @@ class ByDistance(ABC):
 
     The rows are taken from the table once in a forward pass, and all layers read them.
 
-    Usually, the whole batch has one list of distances. Otherwise, each span of the batch has its own list, and the
-    lists are joined. A span is the part of the batch that holds the examples of one data set. See :class:`Distances`.
+    The distances are those of a :class:`Distances`: a single list for the whole batch, or a list for each span, one
+    after the other. A span is the part of the batch that holds the examples of one data set.
 
     Attributes:
         index_R: For each listed distance, the index of its row in the encoder's table.

@@ -282,9 +282,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns a dict from task to the weighted sum of the task's losses in one forward pass.
 
-        ``passes`` has the output of this forward pass for each task. ``surrogates`` has values of some losses, by names
-        such as ``sst.simcse``. Every other loss is computed from ``passes``, and multiplied by a fraction: the task's
-        amount of examples in the forward pass, divided by the amount in the whole step, which is in ``amounts``.
+        ``passes`` has the output of this forward pass for each task. ``surrogates`` has the values of some losses, by
+        names such as ``sst.simcse``. Every other loss is computed from ``passes``, and scaled by the share that the
+        forward pass has in all examples of the task in the step. ``amounts`` has the amounts of the whole step.
         """
         totals = {}
         for name, made in passes.items():

@@ -132,7 +132,7 @@ def _check_keys(maker: Maker, found: Sequence[InputFile]) -> None:
     """Checks that each JSON Lines file has the keys that tasks read, before the first text is answered.
 
     Raises:
-        ValueError: If a file lacks a key that tasks read, or has a key with the name of an answer.
+        ValueError: If a file lacks a key that tasks read, or already has a key that the output would add.
     """
     for given in found:
         if given.suffix == ".jsonl":

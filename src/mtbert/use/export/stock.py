@@ -132,10 +132,10 @@ def affines(model: Model, task: Task) -> list[Affine]:
 
 
 def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> bool:
-    """Returns whether the linear layers of a head in the transformers library have the kinds and widths of ``layers``.
+    """Returns whether a classification head of the transformers library has linear layers like ``layers``.
 
-    ``head`` describes this head, which is a head for classification. ``layers`` is a result of :func:`affines`, and
-    ``width`` is the width of the encoder.
+    ``head`` describes the library's head. ``layers`` is a result of :func:`affines`, and ``width`` is the width of the
+    encoder.
     """
     hidden: list[tuple[Activation | None, bool, bool]] = [(torch.tanh, True, False)] * head.pooler
     hidden += [(head.activation, head.bias, head.norm is not None)] * (len(head.names) - 1)
