@@ -130,7 +130,8 @@ def train(
             the keys ``train``, ``dev`` and ``test``, each with rows in one of these forms. The rows need the columns
             that the recipe names, by default ``text`` and ``label``. They are copied into the folder of the run, so
             that the run can be resumed, scored and moved.
-        out: The folder of the run. The default is ``runs/NAME``, or ``runs/run`` for a recipe that is not a file.
+        out: The folder of the run. The default is ``runs/mine`` for a recipe file ``mine.yaml``, ``runs/demo`` for the
+            shipped recipe ``demo``, and ``runs/run`` for a dict or a :class:`~mtbert.Recipe`.
         changes: Settings to change, as a dict such as ``{"train.lr": 2e-5}`` or a list such as ``["train.lr=2e-5"]``.
         overwrite: Whether to replace an existing run.
         resume: The folder of a run to resume, given instead of ``recipe``. Then ``changes`` may change only
@@ -146,7 +147,7 @@ def train(
     Returns:
         The run. ``path`` is its folder, ``report`` is the path of its report, and ``predictor`` is its best model.
         ``scores["task"]["metric"]`` and ``scores.overall`` are the scores of that model on dev. ``scores.warnings``
-        lists reasons to doubt the scores, with those that the report has found.
+        lists reasons to doubt the scores. If a report was written, its reasons are in the list too.
 
     Raises:
         ValueError: If the recipe or the data cannot be used, or if ``out`` exists and ``overwrite`` is false.
@@ -210,7 +211,7 @@ def evaluate(
 
     Raises:
         ValueError, FileNotFoundError: If the model or the data cannot be read, or if the task does not exist.
-        TypeError: If ``data`` holds rows of another type.
+        TypeError: If ``data`` holds rows of a type that :func:`train` does not take.
 
     >>> mtbert.evaluate("runs/mine", "held-out.csv", task="reviews")["reviews"]["accuracy"]  # doctest: +SKIP
     0.93

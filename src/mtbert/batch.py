@@ -250,7 +250,7 @@ class Layout:
     spans: Mapping[str, Span]
 
     def only(self, name: str) -> "Layout":
-        """Returns the layout of a smaller batch, which holds only the sequences of the span called ``name``."""
+        """Returns the layout of a smaller batch: only the sequences of the :class:`Span` ``self.spans[name]``."""
         span = self.spans[name]
         offsets = tuple(offset - span.start for offset in self.offsets[span.first : span.last + 1])
         moved = replace(span, first=0, last=span.last - span.first, start=0, stop=span.stop - span.start)

@@ -18,11 +18,13 @@ from mtbert.ragged import Ragged, all_values
 
 @dataclass(frozen=True)
 class Shared:
-    """Rows of one table that are encoded once, for all tasks that read them.
+    """Rows of one table, in a batch. All tasks that read a row share its encoding.
 
     ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. ``places`` holds,
-    for each of these examples, the position of its row in ``rows``. If a task has an example twice
-    in a batch, ``rows`` contains the example's row twice.
+    for each of these examples, the position of its row in ``rows``.
+
+    If several tasks read the same row, ``rows`` contains the row only once. If a single task has an example twice in
+    the batch, ``rows`` contains the row of this example twice.
     """
 
     parts: tuple[TaskRows, ...]

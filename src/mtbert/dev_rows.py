@@ -53,8 +53,10 @@ def draw_dev(
 
     Rows that the source's filter ``where`` excludes take part in the draw. Therefore a change of the filter never moves
     a row from train to dev, or from dev to train. Rows without labels take part if the recipe has the table under
-    ``tables``, but not if the table belongs to a task with files of its own. Labels take no part, so that a corrected
-    label moves no row either; if dev has an uneven share of a class by chance, a warning says so.
+    ``tables``, but not if the table belongs to a task with files of its own.
+
+    The draw does not depend on which label a row has. Therefore a corrected label moves no row. If dev has an uneven
+    share of a class by chance, a warning says so.
 
     Args:
         settings: A task that reads the table.

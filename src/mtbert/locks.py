@@ -302,10 +302,10 @@ def _put_back(found: Path, place: Path, taken: int) -> bool:
 
 @contextmanager
 def _locking(file: Path) -> Iterator[None]:
-    """A context manager for a call that locks ``file``. Errors name the file, or say that there are no locks.
+    """A context manager for a call that locks ``file``. Error messages name the file or its folder.
 
     Raises:
-        ValueError: If the file system has no locks.
+        ValueError: If the file system does not support locks.
         BlockingIOError: If another process holds the lock.
         OSError: If locking fails for another reason.
     """

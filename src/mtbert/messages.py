@@ -74,8 +74,8 @@ def near(word: str, known: Iterable[str], otherwise: str = "") -> str:
 def nearest(word: str, known: Iterable[str], least: float = 0.5) -> str | None:
     """Returns the name in ``known`` that is most similar to ``word`` but not equal; None if none is similar enough.
 
-    ``least`` is the share of characters that two similar names have in common, from 0 to 1. A name with the same
-    letters in another order is the most similar one.
+    A name is similar enough if its similarity to ``word``, from 0 to 1 as computed by :mod:`difflib`, is at least
+    ``least``. A name with the same letters in another order is always similar enough, and is the most similar name.
 
     >>> nearest("lable", ["table", "label"]), nearest("lable", ["dev"])
     ('label', None)

@@ -125,10 +125,9 @@ class ThresholdCosine(PredictionKind[Labels]):
 
 
 def _between(cosine_B: Labels, decision_B: Labels) -> float:
-    """Returns a threshold for cosines that leads to the given decisions.
+    """Returns the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1.
 
-    The threshold is the midpoint between the largest cosine with decision 0 and the smallest cosine with decision 1. If
-    all decisions are 1, it is the smallest cosine. If all decisions are 0, it is the largest cosine.
+    If all decisions are 1, returns the smallest cosine. If all decisions are 0, returns the largest cosine.
     """
     no, yes = cosine_B[decision_B == 0], cosine_B[decision_B == 1]
     if not len(no) or not len(yes):

@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 def symmetric_kl(logits_BK: Tensor, other_BK: Tensor, *, detached: bool = False) -> Tensor:
     """Returns ``KL(p || q) + KL(q || p)`` for each example, ``[B]``, in nats.
 
-    ``p`` is the softmax of ``logits_BK``, and ``q`` is the softmax of ``other_BK``. If ``detached`` is true, no
-    gradient flows through the targets. The target is ``p`` in ``KL(p || q)``, and it is ``q`` in ``KL(q || p)``. The
-    value stays the same, but the gradient is halved where ``p`` and ``q`` are nearly equal.
+    ``p`` is the softmax of ``logits_BK``, and ``q`` is the softmax of ``other_BK``.
+
+    If ``detached`` is true, the value is the same, but the gradient differs: ``p`` counts as a constant in
+    ``KL(p || q)``, and ``q`` counts as a constant in ``KL(q || p)``.
     """
     log_p_BK = at_least_float32(logits_BK).log_softmax(-1)
     log_q_BK = at_least_float32(other_BK).log_softmax(-1)

@@ -177,7 +177,9 @@ class Cosines(PredictionKind[Labels]):
         """Returns for each example a dict about its candidates, with the keys ``first``, ``ranks`` and ``cosines``.
 
         ``first`` is the number of the best candidate. ``ranks`` lists the rank of each candidate. Numbers and ranks
-        count from 1. ``cosines`` lists the cosine of each candidate. Candidates with equal cosines keep their order.
+        count from 1. ``cosines`` lists the cosine of each candidate.
+
+        If two candidates have equal cosines, the earlier candidate gets the better rank, unlike in :meth:`decide`.
         """
         order_BC = prediction.argsort(dim=1, descending=True, stable=True)
         ranks_BC = order_BC.argsort(dim=1) + 1

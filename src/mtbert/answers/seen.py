@@ -46,7 +46,10 @@ class SeenColumn:
 
     @cached_property
     def counts(self) -> Counter[str]:
-        """How often each text occurs in the cells. If a cell holds anything but a text, nothing is counted."""
+        """How often each str occurs in the cells. If any cell holds something else, the counter is empty.
+
+        Empty cells are ignored.
+        """
         texts = [cell for cell in self.filled if isinstance(cell, str)]
         return Counter(texts) if len(texts) == len(self.filled) else Counter()
 

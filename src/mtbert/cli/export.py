@@ -33,14 +33,16 @@ def export(
 ) -> None:
     """Write a trained model in a form that other programs load.
 
-    The form is onnx, transformers or sentence-transformers. The exported model is compared with the original model on
-    rows of dev, or of --input. If the two models differ too much, the export fails and writes nothing.
+    The form is onnx, transformers or sentence-transformers. The exported model is compared with the original model. If
+    the two models differ too much, the export fails and writes nothing.
 
-    Without --int8, the answers to up to 256 rows are compared. A probability or a cosine may differ by at most 0.0001,
-    and a score by at most 0.0001 of the task's range.
+    Without --int8, the answers to up to 256 rows of dev are compared. A probability or a cosine may differ by at most
+    0.0001, and a score by at most 0.0001 of the task's range.
 
-    With --int8, the metric of each task is compared on up to 2,000 rows with labels. The metric may be lower by at most
+    With --int8, the metric of each task is compared on up to 2,000 rows of dev. The metric may be lower by at most
     --tolerance.
+
+    With --input, rows of the given file are compared instead of rows of dev. For --int8, the rows need labels.
 
     Examples:
 

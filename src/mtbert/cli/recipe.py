@@ -22,8 +22,9 @@ def show(
 ) -> None:
     """Print a recipe in full, with all defaults.
 
-    The recipes that it extends and the changes made by --set are part of it. With --diff, print a line for each setting
-    that differs: its value in the other recipe, and its value in this one.
+    The printed recipe includes the settings of recipes that RECIPE extends, and the changes made by --set.
+
+    With --diff OTHER, print only a line for each setting that differs: the value in OTHER, then the value in RECIPE.
 
     Examples:
 
@@ -44,7 +45,7 @@ def show(
 
 @recipe.command("list")
 def list_() -> None:
-    """Print the recipes that come with mtbert, each with a line.
+    """Print the names and descriptions of the shipped recipes.
 
     Example:
 

@@ -105,8 +105,8 @@ def keep(
 ) -> tuple[Collection[str], Iterator[Record]]:
     """Returns a pair: the column names, and an iterator over the records with the values of the ``wanted`` columns.
 
-    The column names are complete only after all records have been read from the iterator. It raises a ValueError at its
-    end if there were no objects, unless ``may_be_empty`` is true.
+    The column names are complete only after all records have been read from the iterator. If ``objects`` yields nothing
+    and ``may_be_empty`` is false, the iterator raises a ValueError.
     """
     columns: dict[str, None] = {}
 

@@ -1,7 +1,7 @@
-"""Source tables: a source table holds all rows of a source, with the columns of all tasks that read the source.
+"""Source tables: a source table holds the rows of a source, with the columns of all tasks that read the source.
 
-A task reads some of the columns. It reads only rows in which it finds a label and all of its texts. Rows that no task
-can read are dropped and counted.
+A task reads some of the columns. A task reads only rows that have a label and no empty text for this task. A row that
+no task can read stays in the source table. Warnings give the number of such rows and call them dropped.
 """
 
 from bisect import bisect_right
@@ -223,10 +223,13 @@ class SourceTable:
         return (*self._told(self._dropped), *self.warnings)
 
     def left_out(self, reading: int) -> tuple[str, ...]:
-        """Returns a warning for each file with rows that a task leaves out because one of their texts is empty.
+        """Returns warnings about rows that one task leaves out, although another task reads the same rows.
 
-        The warning counts only rows that also have a label for the task, and that another task reads.
-        ``reading`` is the index of the task in :attr:`readings`.
+        Such a row has a label for the task, but one of the task's texts is empty. For each file with such rows, one
+        warning gives the number of these rows. ``reading`` is the index of the task in :attr:`readings`.
+
+        Raises:
+            ValueError: If no task reads any row.
         """
         labelled, own = self._labelled[reading], self.reads[reading]
         rows = np.zeros(len(self), np.bool_)

@@ -247,8 +247,8 @@ def _longest_first(first: int, second: int, room: int) -> tuple[int, int]:
     """Returns how many tokens of each of two texts to keep, so that ``room`` tokens are kept in total.
 
     ``first`` and ``second`` are the lengths of the two texts in tokens. The longer text is truncated first. If both
-    texts are truncated, each keeps half of ``room``. If ``room`` is odd, the longer text keeps one token more. If both
-    texts have the same length, the second text keeps one token more.
+    texts are truncated, each keeps half of ``room``. For an odd ``room``, one text keeps one token more: the longer
+    text or, if both texts have the same length, the second text.
 
     >>> _longest_first(9, 2, 7), _longest_first(5, 5, 7), _longest_first(6, 5, 7)
     ((5, 2), (3, 4), (4, 3))

@@ -36,7 +36,11 @@ class TaskGuess:
 
     @property
     def because(self) -> str:
-        """Why the type was guessed. If rows lack a label, or rows are few, also says how many have one."""
+        """Why the type was guessed.
+
+        If some rows have no label, or fewer than ``FEW_ROWS`` rows have a label, the text also says how many rows have
+        a label.
+        """
         if not self.columns:
             return self.suits.because
         rows, labelled = len(self.columns[0].cells), len(self.columns[0].filled)
@@ -228,7 +232,7 @@ def _named(suits: Suits) -> Iterable[str]:
 
 
 def _name(wanted: str, taken: set[str]) -> str:
-    """Returns a valid name for a task or table that is like ``wanted`` and not yet in use."""
+    """Returns a valid name for a task or table. The name is made from ``wanted`` and is not in ``taken``."""
     plain = unicodedata.normalize("NFKD", wanted.replace("ß", "ss")).encode("ascii", "ignore").decode()
     name = re.sub(r"[^A-Za-z0-9_]+", "-", plain).strip("-_")[: LONGEST_NAME - 5] or "task"
     number = 2

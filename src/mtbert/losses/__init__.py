@@ -57,9 +57,12 @@ class Pass:
     """A finished forward pass of one task, with everything that a loss may read.
 
     ``labels`` are float32: class indices, zeros and ones, scores mapped to [0, 1], or distributions over classes. Their
-    shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. A loss draws its random numbers from ``generator``.
-    ``masks`` is the state of ``generator`` before the dropout masks of the first layer were drawn. ``weights`` are the
-    weights of the examples, ``[B]``; None if all count the same.
+    shape is ``[B]`` or ``[B, K]``; a missing label is ``nan``. ``weights`` are the weights of the examples, ``[B]``;
+    None if all count the same.
+
+    A loss draws its random numbers from ``generator``. The dropout masks of the pass were drawn from ``generator`` too.
+    ``masks`` contains no masks, but the state of ``generator`` just before the masks of the first layer were drawn.
+    With this state, :meth:`twin` makes a new generator.
     """
 
     model: Model

@@ -104,8 +104,9 @@ class Smart(Settings):
 
     The noise is added to the input of the first layer. This input is the sum of the embeddings after normalisation and
     dropout (for ELECTRA, also after the projection to the encoder's width). The published code instead feeds the output
-    of the embedding layer back in as word embeddings, so that positions and segments are added twice. There are two
-    modes:
+    of the embedding layer back in as word embeddings, so that positions and segments are added twice.
+
+    The setting ``mode`` has two values:
 
     - ``reference`` is smart-pytorch 0.0.4 with its ``sym_kl_loss``. The noise is large and nearly random, see
       :func:`adversary`. No gradient flows through the targets of the two KL divergences in the final loss. Unlike in
@@ -114,9 +115,9 @@ class Smart(Settings):
       gradient. All passes of this mode are in float32, because bfloat16 is too coarse for noise as small as ``radius``.
       This mode hardly changes what a model learns.
 
-    For a task that predicts scores, the squared error replaces the KL divergences. In mode ``reference``, no gradient
-    flows through the target of the squared error, so the gradient of the error is halved. The default weight
-    ``lambda_s`` is 0.02, as in the README of smart-pytorch; MT-DNN uses 1.
+    For a task that predicts scores, the squared difference of the two predictions replaces the KL divergences. In mode
+    ``reference``, the gradient of this squared difference is multiplied by 0.5. The default weight ``lambda_s`` is
+    0.02, as in the README of smart-pytorch; MT-DNN uses 1.
 
     By default, the passes with and without noise have the same dropout masks, because different masks would change the
     predictions more than the noise does. With ``shared_masks: false``, each pass has masks of its own, as in the

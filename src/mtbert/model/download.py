@@ -132,7 +132,8 @@ def _local(path: str) -> Path | None:
 def _from_hub(path: str, question: Callable[[], _Answer]) -> _Answer:
     """Returns the result of ``question``, which asks the Hub for the encoder ``path``.
 
-    The errors are those of :func:`mtbert.hub_client.asked`; the message ends with what the user can give instead.
+    Raises the errors of :func:`mtbert.hub_client.asked`. Error messages, except that about a full disk, advise the user
+    to give a local folder or ``demo`` instead of ``path``.
     """
     instead = "" if path in KNOWN else near(path, KNOWN)
     repair = f"{instead} Or give a folder, or 'demo', which needs no network. {see('encoders')}"
@@ -170,8 +171,9 @@ def origin(path: str) -> Origin:
 def hub_id(path: str) -> str | None:
     """Returns the Hub name of the encoder that ``path`` (a recipe's ``model.path``) names; None for a local folder.
 
-    A name without ``/`` may name a folder on another machine. It is taken for a Hub name only if the Hub's cache holds
-    an encoder of this name.
+    For ``demo``, returns the Hub name of the demo encoder. Any other ``path`` without ``/``, such as
+    ``bert-base-uncased``, is returned only if the Hub's cache on this machine holds an encoder of this name. Otherwise
+    the function returns None.
     """
     if path == "demo":
         return DEMO_MODEL

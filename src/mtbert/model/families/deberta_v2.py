@@ -146,10 +146,15 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
 def buckets(span: int, farthest: int, number: int) -> list[int]:
     """Returns a list with the number of the bucket of each distance from 0 to ``number - 1``.
 
-    A distance of at most ``span // 2`` is alone in its bucket, and the bucket's number equals the distance. Each
-    further bucket holds a range of distances, and the ranges get longer with the distance. The distance
-    ``farthest - 1`` is in bucket ``span - 1`` if ``span`` is even, and in bucket ``span - 2`` if ``span`` is odd. As in
-    transformers, logarithms are computed in float32.
+    A bucket is a group of distances that the model does not tell apart. A distance of at most ``span // 2`` is alone in
+    its bucket, and the bucket's number equals the distance. Each further bucket holds a range of distances, and the
+    ranges get longer with the distance. As in transformers, logarithms are computed in float32.
+
+    Distances below ``farthest`` are in the buckets 0 to ``span - 1``. Longer distances are in buckets with higher
+    numbers. An odd ``span`` has the same effect as ``span - 1``.
+
+    >>> buckets(span=8, farthest=16, number=18)
+    [0, 1, 2, 3, 4, 5, 5, 6, 6, 6, 7, 7, 7, 7, 7, 7, 8, 8]
     """
     near = span // 2
     growth = torch.log(torch.tensor((farthest - 1) / near))
