@@ -166,8 +166,8 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 def _with_tokens(encodings: Sequence[Encoding]) -> set[int | None]:
     """Returns a set that says which texts have tokens in ``encodings``.
 
-    The set contains 0 if any encoding has a token of the first text, 1 if any encoding has a token of the second text,
-    and None if any encoding has a token of neither text. Special tokens are ignored.
+    The set contains 0 if any encoding has a token of the first text, and 1 if any encoding has a token of the second
+    text. Special tokens do not count. A token that the tokenizer assigns to no text gives None.
     """
     return {
         number
