@@ -98,7 +98,10 @@ def _dashed(name: str) -> str:
 
 
 def _literal(value: object) -> str:
-    """Returns ``value`` as Python code. A path is a string, and a word in capitals stays as it is."""
+    """Returns ``value`` as Python code.
+
+    A path becomes a string literal. A string in capitals, such as ``RECIPE``, gets no quotes.
+    """
     if isinstance(value, str) and value.isidentifier() and value.isupper():
         return value
     if isinstance(value, dict):

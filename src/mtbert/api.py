@@ -84,7 +84,8 @@ def check(
         progress: Whether to show a progress bar, and then the report. None: only in a notebook.
 
     Returns:
-        The report of ``mtbert data check``. ``print`` prints its tables, and ``warnings`` lists the warnings.
+        The report of ``mtbert data check``. ``print(report)`` prints all of the report, and ``report.warnings`` holds
+        the warnings.
 
     Raises:
         ValueError, FileNotFoundError, TypeError: If the recipe or the data cannot be used, as in :func:`train`.

@@ -61,7 +61,7 @@ class Held:
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Unlocks the folder. If the folder is still empty, removes all folders that :func:`alone` created."""
+        """Unlocks the folder. Removes the folder and its parents, except those that existed before or are not empty."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
                 free = is_free(self.folder)

@@ -33,7 +33,8 @@ from mtbert.task import Task
 class TaskSide:
     """A task's examples in one part of a table: train, dev, test, or the rows held out of train.
 
-    ``rows``, ``[B]``, holds the index of each example's row in this part, in ascending order.
+    ``rows``, ``[B]``, holds the index of each example's row, in ascending order. The rows of the part are
+    counted from 0.
     """
 
     examples: Examples

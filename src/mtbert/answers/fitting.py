@@ -157,9 +157,9 @@ def fit_numbers(
     labels: Labels,
     weights_B: Labels | None = None,
 ) -> dict[FittedName, Labels]:
-    """Fits numbers to held-out rows, and returns them as a dict: a threshold, or the parameters of a calibration.
+    """Fits a threshold, the parameters of a calibration, or both to held-out rows. Returns the fitted values by name.
 
-    ``names`` lists the numbers to fit. ``prediction``, ``labels`` and ``weights_B`` belong to the held-out rows.
+    ``names`` says what to fit. ``prediction``, ``labels`` and ``weights_B`` belong to the held-out rows.
     Without weights, all rows count the same. On fewer than ``FEWEST_ROWS`` rows, the calibration changes no prediction.
     """
     import torch

@@ -81,9 +81,9 @@ class LabelKind(ABC, Generic[_Labels]):
         return None
 
     def texts(self, inputs: str) -> int | None:
-        """Returns how many texts an example has, or None if examples may differ (two texts or more).
+        """Returns the number of texts in each example, or None if examples may have any number from 2 on.
 
-        ``inputs`` is the setting of the task: ``single`` (one text), ``packed`` (two texts in one sequence) or
+        ``inputs`` is a setting of the task: ``single`` (one text), ``packed`` (two texts, joined to one sequence) or
         ``separate`` (a sequence for each text).
         """
         return 1 if inputs == "single" else 2

@@ -36,11 +36,11 @@ CAGRAD_C = 0.4
 
 
 class TorchJD(Settings):
-    """The balancing methods of torchjd, with their default settings. A zero gradient gets weight 0.
+    """The balancing methods of torchjd, with their default settings.
 
     These methods average the gradients, whereas plain addition and PCGrad add them. With T tasks, an average is about T
     times shorter than a sum, so gradient clipping changes the average less often. A fair baseline for these methods is
-    therefore the method ``Mean``, and not plain addition.
+    therefore the method ``Mean``, and not plain addition. A task whose gradient is zero does not count in the average.
     """
 
     kind: Literal["torchjd"] = "torchjd"
@@ -56,10 +56,10 @@ class TorchJD(Settings):
     def __call__(self, gram_TT: Tensor, generator: torch.Generator) -> Tensor:
         """Returns the weights of the task gradients, ``[T]``, float64.
 
-        ``generator`` seeds the methods that draw random numbers.
+        ``generator`` gives the seed for the balancing methods that draw random numbers.
 
         Raises:
-            ValueError: If ``gram_TT`` is not square or not finite, or if the packages of the method are not installed.
+            ValueError: If ``gram_TT`` is not square or not finite, or if packages of the balancing method are missing.
         """
         import torch
 

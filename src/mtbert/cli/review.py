@@ -20,12 +20,12 @@ def review(
 
     These are the rows about which the model is least certain. The output has the columns that the recipe reads, with
     empty labels, and the model's answer and its probability. The least certain row comes first. Rows of dev, rows that
-    have a label for the task, and near repeats are left out. Once the file has been labelled, it can be used as one
-    more train file.
+    have a label for the task, and rows that nearly repeat a row already chosen are left out. Once the output has been
+    labelled, it can be used as one more train file.
 
     If the pool lacks the text column that the recipe names, but has only one column of texts, this column is read. To
     read another column, name it with --set, as in the second example. The output always has the column names of the
-    train file. A file that exists is kept, unless --overwrite is given.
+    train file. An output file that exists already is replaced only if --overwrite is given.
 
     Example:
 

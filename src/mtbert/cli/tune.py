@@ -24,9 +24,10 @@ def tune(
     """Search for good settings within the ranges of a recipe.
 
     The recipe lists the ranges under the key "tune:". The best settings are written to NAME-tuned.yaml. Trials are
-    scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. The score of a
-    trial is its best evaluation. A trial that falls behind the others is stopped early. If this command is interrupted,
-    run it again to go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
+    scored on a part of train (dev_fraction) that shares no text with the rest, so dev stays unseen. With --on-dev,
+    trials are scored on dev instead, and later scores on dev are then too high. The score of a trial is its best
+    evaluation. A trial that falls behind the others is stopped early. If this command is interrupted, run it again to
+    go on. Tuning needs optional packages: pip install 'mtbert[tune]'.
 
     Examples:
 

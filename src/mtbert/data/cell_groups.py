@@ -68,7 +68,10 @@ class CellGroup:
     numbers: NumberForm | None = field(default=None, compare=False)
 
     def written(self, numbers: Sequence[float]) -> str | None:
-        """Returns the text that :attr:`join` makes from the numbers of a row."""
+        """Returns the label or weight of a row as a string, or None if the row has no label or weight.
+
+        ``numbers`` holds the cells of the row as numbers. An empty cell is ``nan``.
+        """
         assert self.numbers is not None
         return self.join(list(map(self.numbers.written, numbers)))
 

@@ -164,10 +164,10 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _with_tokens(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns a set that says which texts have tokens in ``encodings``.
+    """Returns the text numbers of all tokens in ``encodings``, except special tokens.
 
-    The set contains 0 if any encoding has a token of the first text, and 1 if any encoding has a token of the second
-    text. Special tokens do not count. A token that the tokenizer assigns to no text gives None.
+    A token of a single text, or of the first text of a pair, has the number 0. A token of the second text of a pair has
+    the number 1. A token that the tokenizer assigns to no text has None in place of a number.
     """
     return {
         number

@@ -80,7 +80,7 @@ def ranking(queries_BD: Tensor, candidates_BCD: Tensor, clusters_BT: Tensor, sca
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Returns the vectors ``[..., D]`` scaled to length 1, in float32 or float64.
+    """Returns the vectors ``[..., D]`` scaled to length 1, as float64 if ``x`` is float64, and otherwise as float32.
 
     A zero vector stays zero, and its gradient is passed on without scaling.
     """
@@ -108,8 +108,9 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 
     Returns:
         First, the vectors of the queries, ``[B, D]``. Second, the vectors of the C candidates of each row, with the
-        right candidate in front, ``[B, C, D]``. In a task of pairs, C is 1. Third, a number for each text, with the
-        query in front, ``[B, 1 + C]``. Texts with equal numbers mean the same.
+        right candidate in front, ``[B, C, D]``. In a task of pairs, C is 1. Third, the index of each text's cluster,
+        with the query in front, ``[B, 1 + C]``. Two texts are in the same cluster if they are equal, or if they are
+        the texts of a pair with label 1.
     """
     import torch
 

@@ -22,8 +22,8 @@ class MeanSquaredError(Settings):
     the squared error in the unit of the labels. If an example has several scores, its loss is the mean over its known
     scores.
 
-    The prediction is compared with the mapped label as it is. With the cosine head, the prediction is the cosine, from
-    -1 to 1, without clamping, as in Reimers and Gurevych, "Sentence-BERT", 2019.
+    The prediction is neither mapped nor clamped. With the cosine head, the prediction is the cosine, from -1 to 1, as
+    in Reimers and Gurevych, "Sentence-BERT", 2019.
     """
 
     needs: ClassVar = Needs(reads=("score", "cosine"), because="a score or a cosine", soft=True)

@@ -62,12 +62,12 @@ class SimCSE(Settings):
 
 
 class UnsupervisedSimCSE(Settings):
-    """Unsupervised SimCSE, over all sentences of the batch. It does not read labels.
+    """Unsupervised SimCSE, over all sentences of the batch. The loss needs no labels.
 
     Each sentence passes through the model a second time, with new dropout masks. To get the vector of a sentence, the
     last layer's output for its first token is passed through a linear layer and a tanh, whatever pooling the task has.
-    The linear layer is used by no other loss, and a saved model does not contain it. Sentences of the same cluster,
-    such as equal sentences, are not used as negatives of each other.
+    The linear layer is used by no other loss, and a saved model does not contain it. Equal sentences
+    are not used as negatives of each other. Neither are the two texts of a pair with label 1.
     """
 
     needs: ClassVar = Needs(

@@ -260,7 +260,10 @@ def _attend_by_kernel(qkv_N3D: Tensor, groups: Groups, heads: int, window: int |
 
 
 def _attend(qkv_M3D: Tensor, group: Group, heads: int, mix: Mix, window: int | None, first_only: bool) -> Tensor:
-    """Returns attention's output for a group of sequences: ``[M, D]`` or, if ``first_only`` is true, ``[G, D]``."""
+    """Returns attention's output for each token of a group of sequences, ``[M, D]``.
+
+    If ``first_only`` is true, returns only the output for the first token of each sequence, ``[G, D]``.
+    """
     sequences, length, head_width = group.sequences, group.length, qkv_M3D.shape[1] // (3 * heads)
     if group.rows_M is not None:
         places = qkv_M3D.new_zeros(sequences * length, qkv_M3D.shape[1])

@@ -40,9 +40,9 @@ class Change(nn.Module):
         self.b = nn.Parameter(weight.new_zeros(stacked, outputs // stacked, settings.rank))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """Returns the sum of ``weight`` and its low-rank change.
+        """Returns ``weight`` plus its low-rank change, ``[P * O, I]``.
 
-        The shape of the sum is ``[P * O, I]``. The sum consists of ``P`` matrices ``[O, I]``, one below the other.
+        ``weight`` holds ``P`` matrices ``[O, I]``, one below the other, such as those for queries, keys and values.
         """
         return weight + self.scale * (self.b @ self.a).flatten(0, 1)
 

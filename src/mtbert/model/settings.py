@@ -46,6 +46,8 @@ class Pal(Settings):
     def adapts(self, task: str) -> bool:
         """Returns whether the task called ``task`` has networks for projected attention layers (PAL).
 
+        If the setting ``tasks`` is None, every task has such networks.
+
         >>> Pal(tasks=("sst",)).adapts("sts"), Pal().adapts("sts")
         (False, True)
         """

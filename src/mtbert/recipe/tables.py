@@ -121,10 +121,10 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 
 
 def drop_inherited(raw: Mapping[str, Any]) -> None:
-    """Removes a task's text columns from ``raw``, the content of a recipe, if the task's table has the same ones.
+    """Removes the text columns of each task whose table has the same text columns.
 
-    A task without text columns of its own reads the text columns of its table. If the text columns of the table are
-    changed later, the task reads the changed ones.
+    ``raw`` is the content of a recipe. A task without text columns of its own reads the text columns of its table, even
+    if the text columns of the table are changed later.
     """
     tables, tasks = raw.get("tables"), raw.get("tasks")
     if not isinstance(tables, Mapping) or not isinstance(tasks, Mapping):

@@ -20,8 +20,8 @@ class Stream:
         seed: The seed of the run.
         clusters: The index of each text's cluster, ``[size, texts]``, from :func:`mtbert.data.clusters.clusters`; None
             if clusters do not matter. If clusters are given, each permutation is rearranged so that, if possible, no
-            batch contains a cluster twice. The rows at the end of a permutation that do not fill a batch are then left
-            out. In this case, ``size`` must be at least ``batch_size``.
+            two rows of a batch share a cluster. Rows at the end of a permutation that do not fill a batch are then left
+            out. If clusters are given, ``size`` must be at least ``batch_size``.
     """
 
     name: str

@@ -141,7 +141,7 @@ def _begun(plan: Plan, out: Path, workers: int, cores: int, console: Console) ->
 def _lay_out(plan: Plan, out: Path, threads: int, here: locks.Presence) -> list[int]:
     """Writes the outline and the recipes of a study, and marks this command as present in the study's folder.
 
-    If other commands are at work in the folder, nothing is written, because they have written these files already.
+    If other commands are at work in the folder, the outline and the recipes are not written again.
 
     Args:
         plan: The plan of the study.

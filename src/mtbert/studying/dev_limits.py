@@ -1,4 +1,4 @@
-"""Sentences that say how far scores on dev can be trusted: which texts they hold for, and how they may flatter."""
+"""Sentences about the limits of scores on dev, such as reasons why the scores may be too high."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -97,9 +97,10 @@ def measure_on_new_texts(run: EndedRun) -> list[str]:
 
 
 def findable(least: Sequence[float]) -> str:
-    """Returns the end of a sentence that says how small a true difference between two recipes the study usually finds.
+    """Returns the end of a sentence about the smallest true difference between two recipes that a study usually finds.
 
-    ``least`` holds this difference for each score that is tested, or infinity if no size of a difference is enough.
+    ``least`` holds the smallest difference for each score that is tested. An entry is infinity if the study may miss a
+    difference of any size.
     """
     known = [x for x in least if not math.isinf(x)]
     if not known:

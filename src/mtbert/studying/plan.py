@@ -221,7 +221,7 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 
 
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
-    """Returns the name of the row of a study that the row ``base`` is compared with, which is called its control.
+    """Returns the name of the control of the row ``base``: the row of the study that ``base`` is compared with.
 
     If the study's file names a control for ``base``, returns this control. Otherwise, returns the first row, except
     ``base``, that uses the recipe called ``of_recipe``. If ``of_recipe`` is None too, returns None.
@@ -230,10 +230,11 @@ def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) 
         study: The settings of the study.
         name: The name of the study in error messages.
         base: The name of the row whose control is wanted.
-        of_recipe: The control that the recipe of ``base`` names; None if it names none.
+        of_recipe: The setting ``control`` of the recipe of ``base``: the name of a recipe, or None.
 
     Raises:
-        ValueError: If the named control is not another row of the study.
+        ValueError: If the study's file names a control that is not another row of the study, or if no other row uses
+            the recipe ``of_recipe``.
     """
     row = study.rows[base]
     others = [other for other in study.rows if other != base]

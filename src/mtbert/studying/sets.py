@@ -49,9 +49,9 @@ def label_tables(results: Results, summary: Summary) -> Iterator[TextTable]:
 
 
 def co_occurrence(results: Results, summary: Summary) -> Iterator[Chart]:
-    """Draws a chart for each task whose labels are sets: how often each pair of labels occurs together.
+    """Yields a chart for each task whose labels are sets. The chart shows how often two labels occur together.
 
-    The figure compares the labels of dev with the answers of two recipes of the study, over all seeds: the reference
+    Each chart compares the labels of dev with the answers of two recipes of the study, over all seeds: the reference
     recipe and the best recipe.
     """
     for dev, rows in _tasks_with(results, summary, "co_occurrence"):

@@ -108,13 +108,11 @@ class ScoreEstimate(Estimate):
         """Returns the lower and the upper end of the mean's 95% interval, or None if the interval cannot be computed.
 
         The interval is Wilson's score interval, which is made for a share of right answers among ``n`` examples. The
-        quantile in it is that of Student's t distribution.
+        quantile is that of Student's t distribution.
 
-        - If the score is the share of right answers of a single run, ``n`` is the number of examples.
-        - In all other cases, ``n`` is computed from ``se``: a share of the same size among ``n`` examples would have
-          the standard error ``se``.
-        - This computation fails if the score is the same on all resamples and for all seeds. Then ``n`` is the number
-          of examples if the score is a share of right answers, and otherwise the result is None.
+        If the score is the share of right answers of a single run, ``n`` is the number of examples. Otherwise, ``n`` is
+        computed from the standard error ``se``. If the score is the same on all resamples and
+        for all seeds, ``n`` is ``trials``. In this case, the interval cannot be computed if ``trials`` is None.
 
         The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
         interval is wide, even if all answers are right.

@@ -36,8 +36,8 @@ class StoppedRun:
 def stopped_run(folder: Path, recipe: Recipe, done: int, sizes: Mapping[str, int]) -> StoppedRun:
     """Returns how far the run of ``recipe`` in ``folder`` has come after ``done`` optimizer steps.
 
-    ``sizes`` maps tables, and tasks with files of their own, to their numbers of train rows. If a table is not in
-    ``sizes``, its rows are read and counted.
+    ``sizes`` maps the name of a table to the number of its train rows. A task with files of its own counts as a table
+    with the name of the task. If a table is not in ``sizes``, its rows are read and counted.
     """
     counted = {
         table: sizes[table] if table in sizes else len(splits.split_table(recipe, table).train)

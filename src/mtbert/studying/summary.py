@@ -1,6 +1,6 @@
 """The summary of a study: the scores of its recipes, and comparisons between recipes.
 
-Each recipe is compared with its control (a recipe that usually lacks only one technique) and with the reference recipe
+Each recipe is compared with its control (usually the same recipe without one technique) and with the reference recipe
 of the study.
 
 Dimension key: S seeds, R resamples, B examples.

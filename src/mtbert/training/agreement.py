@@ -1,7 +1,7 @@
 """Checks that all processes of a run work with the same data, the same programs and the same weights.
 
-Each process makes the optimizer steps of the whole run on its own. If two of them computed differently, their weights
-would drift apart, and nothing else would show it.
+All processes get the same gradients, and each process updates its own copy of the weights. If two processes computed
+differently, their weights would drift apart without an error.
 """
 
 from collections.abc import Mapping

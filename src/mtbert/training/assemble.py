@@ -156,10 +156,10 @@ def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
 
 
 def _together(recipe: Recipe, name: str) -> str:
-    """Returns advice for a task whose dev has texts that another task trains on, or an empty text.
+    """Returns advice for the case that another task trains on dev texts of the task ``name``.
 
-    If the task has no dev file, and its ``dev_split`` is ``texts``, the advice is a sentence that begins with a space.
-    Otherwise, the text is empty.
+    The advice begins with a space. If the task has a dev file, or if its ``dev_split`` is not ``texts``, returns an
+    empty string.
     """
     settings = recipe.tasks[name]
     if settings.dev is not None or settings.dev_split != "texts":

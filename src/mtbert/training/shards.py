@@ -78,9 +78,9 @@ def failed(error: str | None) -> Sums:
 
 
 def tree_sum(values: Iterable[Sums]) -> Sums:
-    """Returns the sum of ``values``, whose number is a power of two, added in a binary tree.
+    """Returns the sum of ``values``, added in a binary tree. There must be 1, 2, 4, 8, ... values.
 
-    At most one sum for each level of the tree is kept, so ``values`` may be computed one by one.
+    Only a few sums are kept at a time, so ``values`` may be computed one by one.
     """
     waiting: list[tuple[int, Sums]] = []  # the level in the tree, and the sum
     for value in values:

@@ -101,11 +101,10 @@ def _tensors(run: Run) -> dict[str, Tensor]:
 
 
 def _modules(run: Run) -> dict[str, torch.nn.Module]:
-    """Returns a dict with the modules whose weights are saved in addition to the model folder.
+    """Returns a dict with the modules whose weights are saved beside the model folder, so that a run can be resumed.
 
-    The model folder holds the weights with which the run predicts. In the dict, ``own`` holds the weights that
-    belong to losses. If the run averages weights, ``average`` is the model with averaged weights. If the run
-    averages weights or uses LoRA, ``model`` is the model that is trained.
+    ``own`` holds the weights that belong to losses. If the run averages weights, ``average`` is the model with averaged
+    weights. If the run averages weights or uses LoRA, ``model`` is the model that is trained.
     """
     modules: dict[str, torch.nn.Module] = {"own": run.objective.own}
     if run.ema is not None:

@@ -85,7 +85,8 @@ def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str], 
         real: The path of the file, with symbolic links resolved.
         model: The folder of the run or model that predicts.
         reads: Files and folders that must not be overwritten, each with a phrase that says what it is.
-        parts: The output folder if the file is a part. It may hold parts already.
+        parts: If ``predict`` writes several files into an output folder, the path of this folder. The folder may hold
+            answers already. Otherwise None.
 
     Raises:
         ValueError: If the file must not be overwritten, or lies in a folder in which ``predict`` must not write, such

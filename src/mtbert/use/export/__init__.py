@@ -119,11 +119,11 @@ class Compared:
 
     Attributes:
         answers: The number of examples whose answers were compared.
-        largest: The largest difference between probabilities, cosines or scores. A difference between scores is divided
-            by the width of the task's range.
-        scores: If weights were rounded to 8 bits, a pair: the score of the original, and that of the exported model.
-            None if no weights were rounded.
-        metric: The name of the metric by which both models are scored; empty if ``scores`` is None.
+        largest: The largest difference between numbers in the answers, such as probabilities. If the task predicts
+            numbers in a range, the difference is divided by the width of the range.
+        scores: If weights were rounded to 8 bits, the values of ``metric`` for the original model and for the exported
+            model. None if no weights were rounded.
+        metric: The name of a metric, such as ``accuracy``; empty if ``scores`` is None.
     """
 
     answers: int

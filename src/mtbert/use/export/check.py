@@ -118,7 +118,7 @@ def answer_tensors(
 
 
 def _numbers(answers: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns the tensors of ``answers`` that do not hold whole numbers."""
+    """Returns the tensors of ``answers`` that have a floating-point dtype."""
     return {name: tensor for name, tensor in answers.items() if tensor.is_floating_point()}
 
 
