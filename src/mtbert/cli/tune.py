@@ -14,7 +14,7 @@ def tune(
     out: Annotated[Path | None, typer.Option(help="The folder of the trials. Default: tuned/RECIPE.")] = None,
     set_: Overrides = None,
     on_dev: Annotated[
-        bool, typer.Option("--on-dev", help="Score on dev; its scores are then no fair estimate any more.")
+        bool, typer.Option("--on-dev", help="Score trials on dev; scores on dev are then no fair estimate any more.")
     ] = False,
     storage: Annotated[
         str | None,
