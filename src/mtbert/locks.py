@@ -61,7 +61,7 @@ class Held:
         (self._descriptor,) = taken
 
     def leave(self) -> None:
-        """Unlocks the folder. Removes the folder and its parents, except those that existed before or are not empty."""
+        """Unlocks the folder, and removes the empty folders that were created in order to lock it."""
         try:
             with suppress(OSError):  # another process may create something there meanwhile
                 free = is_free(self.folder)

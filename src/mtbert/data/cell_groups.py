@@ -68,9 +68,9 @@ class CellGroup:
     numbers: NumberForm | None = field(default=None, compare=False)
 
     def written(self, numbers: Sequence[float]) -> str | None:
-        """Returns the label or weight of a row as a string, or None if the row has no label or weight.
+        """Returns the text that a row has in the columns of this group, or None if all of its cells there are empty.
 
-        ``numbers`` holds the cells of the row as numbers. An empty cell is ``nan``.
+        ``numbers`` holds these cells as numbers. An empty cell is ``nan``.
         """
         assert self.numbers is not None
         return self.join(list(map(self.numbers.written, numbers)))

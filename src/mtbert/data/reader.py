@@ -42,7 +42,7 @@ class Reader:
             not the label.
         words: Text columns whose cells may be lists of words. The text columns of tasks that assign a label to each
             word need not be named here.
-        gaps: Whether a text may be empty if ``labelled`` is false. If ``labelled`` is true, a text may be empty anyway.
+        gaps: Whether a text may be empty. This is ignored if ``labelled`` is true: then a text may always be empty.
     """
 
     def __init__(

@@ -123,8 +123,7 @@ def with_table(task: Mapping[str, Any], tables: Mapping[str, TableRecipe]) -> di
 def drop_inherited(raw: Mapping[str, Any]) -> None:
     """Removes the text columns of each task whose table has the same text columns.
 
-    ``raw`` is the content of a recipe. A task without text columns of its own reads the text columns of its table, even
-    if the text columns of the table are changed later.
+    ``raw`` is the content of a recipe. A task without text columns of its own reads the text columns of its table.
     """
     tables, tasks = raw.get("tables"), raw.get("tasks")
     if not isinstance(tables, Mapping) or not isinstance(tasks, Mapping):

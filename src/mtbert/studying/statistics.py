@@ -111,8 +111,8 @@ class ScoreEstimate(Estimate):
         quantile is that of Student's t distribution.
 
         If the score is the share of right answers of a single run, ``n`` is the number of examples. Otherwise, ``n`` is
-        computed from the standard error ``se``. If the score is the same on all resamples and
-        for all seeds, ``n`` is ``trials``. In this case, the interval cannot be computed if ``trials`` is None.
+        computed from the standard error ``se``. If ``se`` is 0, ``n`` is the number of examples if the score is a share
+        of right answers. For other scores, the interval then cannot be computed.
 
         The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
         interval is wide, even if all answers are right.

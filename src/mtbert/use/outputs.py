@@ -85,8 +85,7 @@ def check_place(shown: str, real: Path, model: Path, reads: Mapping[Path, str], 
         real: The path of the file, with symbolic links resolved.
         model: The folder of the run or model that predicts.
         reads: Files and folders that must not be overwritten, each with a phrase that says what it is.
-        parts: If ``predict`` writes several files into an output folder, the path of this folder. The folder may hold
-            answers already. Otherwise None.
+        parts: The output folder, if ``predict`` writes several files into one. The folder may hold answers already.
 
     Raises:
         ValueError: If the file must not be overwritten, or lies in a folder in which ``predict`` must not write, such
