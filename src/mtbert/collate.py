@@ -23,8 +23,8 @@ class Shared:
     ``rows`` holds the indices of these rows in the table. ``parts`` holds the examples of each task. ``places`` holds,
     for each of these examples, the position of its row in ``rows``.
 
-    If several tasks read the same row, ``rows`` contains the row only once. If a single task has an example twice in
-    the batch, ``rows`` contains the row of this example twice.
+    ``rows`` contains a row only once, even if several tasks read the row. The only exception is a task that has the
+    same example several times in the batch: ``rows`` contains the row of this example several times.
     """
 
     parts: tuple[TaskRows, ...]

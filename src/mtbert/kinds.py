@@ -1,6 +1,6 @@
-"""Tables from each value of the key ``kind`` in a recipe, such as ``pcgrad``, to a subclass of :class:`Settings`.
+"""Tables of settings classes: a recipe selects a class by the value of the key ``kind``, such as ``pcgrad``.
 
-The fields of the subclass are the settings that a recipe can give for this kind.
+Each class is a subclass of :class:`Settings`. Its fields are the settings that a recipe can give for this kind.
 
 There are three tables: losses, samplers, and methods that balance the gradients of tasks.
 """

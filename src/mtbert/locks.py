@@ -262,8 +262,8 @@ def _take(place: Path, made: list[Path], wait: bool) -> int | None:
     Returns None if another process removes or moves the folder or its lock file meanwhile. If another process holds the
     lock and ``wait`` is true, waits for the lock.
 
-    If the folder does not exist, the folder and its missing parents are created and added to ``made``. A folder that an
-    interrupted replacement left under a temporary name is renamed to ``place``.
+    If the folder does not exist, the folder and its missing parents are created and added to ``made``. But if a killed
+    process has left the folder under a temporary name, the folder is renamed to ``place`` instead.
 
     Raises:
         BlockingIOError: If another process holds the lock and ``wait`` is false.

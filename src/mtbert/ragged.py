@@ -41,7 +41,7 @@ class Ragged:
 
     @cached_property
     def lengths(self) -> Ends:
-        """The number of values of each row, as an int64 array ``[B]``."""
+        """The number of values of each row, ``[B]``. The type :data:`Ends` only means an int64 array here."""
         return np.diff(self.offsets)
 
     @property

@@ -19,11 +19,11 @@ def page_titles() -> dict[str, str]:
 def topics_about(words: str) -> dict[str, str]:
     """Returns a dict from the name of each topic about ``words`` to the topic's heading; at most ``MOST_FOUND`` topics.
 
-    A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no topic is found in
-    this way, a topic is found if each of ``words`` is the beginning of a word in the topic's text. Then the topics with
-    the most mentions come before the others.
+    A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no heading fits, the
+    texts of the topics are searched in the same way, and the topic with the most mentions comes first.
 
-    Before all found topics come whole pages with a similar name, such as ``serve`` for the word ``serving``.
+    If any topic is found, pages with a name like one of ``words`` are put before the found topics: ``serve`` for the
+    word ``serving``. Otherwise, the dict is empty.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

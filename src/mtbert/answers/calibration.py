@@ -12,11 +12,12 @@ After calibration, answers with a probability of 0.8 should be right in about 8 
   than ``FEWEST_ISOTONIC`` rows, the knots lie on the curve of Platt's method instead.
 
 Two things keep ``scale`` near 1 and ``bias`` near 0 if there are few rows. First, targets are smoothed, as if one more
-row had a label that is spread evenly over the classes: with ``N`` rows and ``K`` classes, a target ``y`` becomes
-``(N * y + 1 / K) / (N + 1)``. (Platt's paper adds one row for each class.) Second, ``log(scale)`` and ``bias`` have
-normal priors with mean 0. ``docs/recipes.md`` has the measurements behind both.
+label were spread evenly over the classes: with ``K`` classes (2 for yes and no), a target ``y`` becomes
+``(N * y + 1 / K) / (N + 1)``. ``N`` is the sum of the weights of all known labels. (Platt's paper adds one label for
+each class.) Second, ``log(scale)`` and ``bias`` have normal priors with mean 0. ``docs/recipes.md`` has the
+measurements behind both.
 
-Rows have weights, ``[B]``, all above 0, whose sum is ``N``.
+Rows have weights above 0, ``[B]``. A label has the weight of its row.
 
 SciPy and scikit-learn are imported only when numbers are fitted.
 

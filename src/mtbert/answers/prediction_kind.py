@@ -95,11 +95,10 @@ class PredictionKind(ABC, Generic[_Labels]):
         """
 
     def options(self, prediction: Labels, labels: _Labels) -> AsOptions | None:
-        """Returns a pair: the log-probabilities of the K possible answers, ``[N, K]``, and the index of the right
-        answer.
+        """Returns a pair: log-probabilities of K possible answers, ``[N, K]``, and indices of the right ones, ``[N]``.
 
-        There is a row for each known label; an example may have several labels. Returns None if the predictions give no
-        probabilities.
+        ``N`` is the number of all known labels. An example may have several labels. Returns None if the predictions
+        give no probabilities.
         """
         return None
 

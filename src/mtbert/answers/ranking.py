@@ -138,10 +138,11 @@ class RightFirst(LabelKind[Labels]):
         return "the first candidate"
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the candidate to which ``label`` gives a 1, as text such as ``candidate 2``; ``none`` without a 1.
+        """Returns the candidate for which ``label`` has a 1, as text such as ``candidate 2``; ``none`` without a 1.
 
-        ``label`` is the label or the answer of a row, with one number for each candidate. In a label, only the right
-        candidate has a 1. In an answer, the numbers are ranks, and no candidate has rank 1 if the best ones are tied.
+        ``label`` has one number for each candidate of a row. It is either the true label of the row, in which only the
+        right candidate has a 1, or the model's answer. An answer holds the ranks of the candidates. If the best
+        candidates are tied, no candidate has rank 1. The result is always a str.
         """
         return ", ".join(f"candidate {i + 1}" for i in np.flatnonzero(np.asarray(label) == 1)) or "none"
 

@@ -86,9 +86,9 @@ class WrongCell(ValueError):
 
     ``row`` and ``column`` are the indices of the cell's row and column.
 
-    The error has two messages. ``str(error)`` is the message for training: ``why`` followed by ``repair``. The
-    attribute ``error.trained`` is the message for scoring a trained model. If the argument ``trained`` is empty, this
-    message is ``str(error)`` too. Otherwise, this message is ``why`` followed by the argument ``trained``.
+    The error has two messages. For training, ``str(error)`` is ``why`` followed by ``repair``. For scoring a trained
+    model, the attribute ``error.trained`` is ``why`` followed by the argument ``trained``. If this argument is empty,
+    both messages are the same.
     """
 
     def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:
@@ -176,8 +176,8 @@ class Judged:
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
     - ``distance_B``: how far the answer is from the label: in classes, in wrong labels, or in the unit of scores.
     - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
-      nats, or the cross-entropy to a soft label. For a cosine, it is the difference between cosine and threshold, with
-      a negative sign if the answer is right. For a score, it is ``distance_B``.
+      nats, or the cross-entropy to a soft label. For a cosine, it is the distance between cosine and threshold if the
+      answer is wrong, and minus this distance if the answer is right. For a score, it is ``distance_B``.
     - ``wrong_B``: whether the answer counts as wrong.
     """
 

@@ -73,7 +73,8 @@ def _before(
 ) -> None:
     """Handles the options that come before a command, such as ``--version``.
 
-    While the command runs, messages advise what to type on the command line, not what to write in Python.
+    Also sets a mode for the command that follows: its messages advise what to type on the command line, not what to
+    write in Python.
     """
     ctx.with_resource(worded_for_shell())
 

@@ -37,10 +37,10 @@ def export(
     the two models differ too much, the export fails and writes nothing.
 
     Without --int8, the answers to up to 256 rows of dev are compared. A probability or a cosine may differ by at most
-    0.0001, and a score by at most 0.0001 of the task's range.
+    0.0001. The answer of a regression task may differ by at most 0.0001 of the task's range.
 
-    With --int8, the metric of each task is compared on up to 2,000 rows of dev. The metric may be lower by at most
-    --tolerance.
+    With --int8, the metric of each task, such as accuracy, is compared on up to 2,000 rows of dev. The metric of the
+    exported model may be lower by at most --tolerance.
 
     With --input, rows of the given file are compared instead of rows of dev. For --int8, the rows need labels.
 

@@ -52,13 +52,14 @@ def predict(
 ) -> None:
     """Answer one text, a pair, or all rows of a file.
 
-    An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs the
-    text columns that the recipe names, but no label column. If the text column of a task is missing, the task answers
-    about the text that the other tasks read, and a line says so. The output has the same rows and columns in the same
-    order, and new columns with the answers. If the recipe names an id column that the input lacks, the output begins
-    with a column of this name, which numbers the rows from 1. If exactly one --task is given, the new columns have
-    plain names such as label. Otherwise each name begins with the task: topic.label in a table, or {"topic": {"label":
-    ...}} in jsonl.
+    An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs no
+    label column. Each task reads the text columns that the recipe names. If the input file lacks these columns, but has
+    a single other text, the task reads that text, and a line says so.
+
+    The output has the same rows and columns in the same order, and new columns with the answers. If the recipe names an
+    id column that the input lacks, the output begins with a column of this name, which numbers the rows from 1. If
+    exactly one --task is given, the new columns have plain names such as label. Otherwise each name begins with the
+    task: topic.label in a table, or {"topic": {"label": ...}} in jsonl.
 
     Computes in the precision of training. A server and exports compute in float32. If two classes are almost equally
     probable, a server or an export may therefore give another answer than this command.
@@ -70,8 +71,9 @@ def predict(
     A file that exists is kept, unless --overwrite is given.
 
     With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
-    written in parts. To go on after an interruption, run the same command again. To share the work, run it several
-    times at once.
+    written in parts: files of at most --part-rows rows. To go on after an interruption, run the same command again. To
+    share the work, run the command several times at once. With --part 2/8, a command makes every eighth part, beginning
+    with the second.
 
     Examples:
 

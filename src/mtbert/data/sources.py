@@ -217,7 +217,7 @@ def _read(
 
 
 def check_texts(name: str, columns: Sequence[Columns], texts: Sequence[int | None]) -> None:
-    """Raises a ValueError if the settings of a task name more or fewer text columns than the task reads.
+    """Raises a ValueError if a task's settings name more or fewer text columns than the task reads.
 
     Args:
         name: The name of the source in the message.

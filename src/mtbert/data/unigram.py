@@ -15,8 +15,9 @@ Two differences remain:
 
 - A letter that is already composed, such as ``ê``, and another mark after it are composed here. SentencePiece leaves
   both as they are.
-- After replacements, a text may contain the name of a special token by chance. If the vocabulary does not have the
-  first two characters of the name, SentencePiece turns both into one unknown token. Here, they become two unknown ones.
+- After replacements, a text may contain the name of a special token, such as ``[SEP]``, by chance. If the first two
+  characters of the name are unknown, SentencePiece makes a single unknown token of the two. Here, each of the two
+  characters becomes an unknown token.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.

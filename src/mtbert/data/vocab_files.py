@@ -45,7 +45,12 @@ def built(make: Callable[[], _Built], wrong: str) -> _Built:
 
 
 def content_of(file: Path, largest: int = LARGEST_LIST) -> bytes:
-    """Returns the content of a file of at most ``largest`` bytes."""
+    """Returns the whole content of a file.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the file has more than ``largest`` bytes, or cannot be read.
+    """
     with files.repaired(file, FETCH):
         return files.read_bytes(file, largest)
 

@@ -157,9 +157,9 @@ def _labels(found: ColumnRoles, questions: Questions, place: str) -> list[Label]
 
 
 def _in_full_rows(label: Label, texts: Sequence[SeenColumn], place: str) -> Label:
-    """Returns a copy of ``label`` that is judged by the full rows of a file: rows in which no text is empty.
+    """Returns a copy of ``label`` with the answer types that suit the full rows of a file.
 
-    Returns ``label`` unchanged if that would make no difference.
+    A row is full if none of its texts is empty. If the other rows make no difference, returns ``label`` unchanged.
 
     Raises:
         ValueError: If no answer type suits the full rows. The message says that these rows are too few.

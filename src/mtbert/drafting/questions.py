@@ -1,7 +1,7 @@
-"""Questions to the user, one at a time. Each has numbered answers; Enter alone chooses the first.
+"""Questions to the user, one at a time. The user chooses from numbered answers. Enter alone chooses a suggested answer.
 
-An answer is a name, such as that of a column. Two spaces and an explanation may follow. The user types the number or
-the name.
+Each answer is shown as a name, such as the name of a column. Two spaces and an explanation may follow the name. To
+choose an answer, the user types its number or its name.
 """
 
 from collections.abc import Callable, Sequence

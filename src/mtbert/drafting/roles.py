@@ -222,11 +222,11 @@ def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
 
 
 def _renamed(labels: Sequence[Label]) -> Iterator[tuple[Label, Label]]:
-    """Yields pairs of tasks with the same labels under different names, such as ``0`` and ``negative``.
+    """Yields pairs of tasks whose label columns hold the same classes in different words: ``0`` and ``negative``.
 
-    The first task of a pair can be dropped, and the second should be kept. The task to keep is the one whose label
-    column has a general name, such as ``label``. If both or neither of the columns have a general name, the task to
-    keep is the one that comes earlier in ``labels``.
+    Each :class:`Label` stands for a task. The first task of a pair can be dropped, and the second should be kept. The
+    task to keep is the one whose label column has a general name, such as ``label``. If both or neither of the columns
+    have a general name, the task to keep is the one that comes earlier in ``labels``.
     """
     kept: list[Label] = []
     for label in sorted(labels, key=lambda label: not label.columns[0].named_any_label):

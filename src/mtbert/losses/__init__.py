@@ -169,7 +169,7 @@ class Plain(_Settings, Protocol):
 
 @runtime_checkable
 class Own(_Settings, Protocol):
-    """The settings of a loss with weights of its own. These weights are trained, but are not part of the model."""
+    """The settings of a loss with trainable parameters of its own, which are not part of the model."""
 
     def build(self, width: int, generator: torch.Generator) -> nn.Module:
         """Returns a new module with the loss's own weights.

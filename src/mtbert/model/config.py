@@ -79,8 +79,8 @@ def parse_config(source: Any, file: Path) -> EncoderConfig:
 def _check_fixed(file: Path, source: Mapping[str, Any], fixed: Mapping[str, Any], kind: type[Config]) -> None:
     """Raises ValueError if ``source``, the content of a ``config.json``, has a value that mtbert does not support.
 
-    A key in ``fixed`` must be missing, null, or equal to its value in ``fixed``. A key about rotary positions that is
-    neither in ``fixed`` nor a field of ``kind`` must be missing, null or false.
+    If ``source`` has a key that ``fixed`` has too, the value in ``source`` must be null or the value in ``fixed``. Any
+    other key in ``source`` that is about rotary positions must be a field of ``kind``, or have the value null or false.
     """
     for key, value in source.items():
         other = key not in kind.model_fields and not {"rope", "rotary"}.isdisjoint(key.split("_"))

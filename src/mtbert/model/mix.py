@@ -66,9 +66,9 @@ class Mix:
     def long(self, q: Tensor, k: Tensor, v: Tensor, hidden: Tensor | None, shape: tuple[int, ...]) -> Tensor:
         """Returns the output as :meth:`__call__` does, but memory grows only linearly with the number of keys.
 
-        The arguments are those of :meth:`__call__`. The mask ``hidden`` must be the same for all queries. The field
-        ``scores``, a function, must be None. With dropout, the queries are divided into parts, and the backward pass
-        computes the attention weights of each part a second time.
+        The arguments are those of :meth:`__call__`. The mask ``hidden`` must be the same for all queries, and
+        ``self.scores`` must be None. With dropout, the queries are divided into parts, and the backward pass computes
+        the attention weights of each part a second time.
         """
         if self.generator is None or self.dropout_rate == 0.0:
             q, k, v = (x.view(*shape, *x.shape[1:]) for x in (q, k, v))

@@ -23,15 +23,14 @@ class NativeHead:
 
     Attributes:
         names: The names of the head's linear layers in transformers, from the first to the last.
-        pooler: Whether the head reads the output of the pooler. If not, the head reads the last layer's output for the
-            first token.
+        pooler: Whether the head reads the output of the pooler. If not, the head reads the last layer's output.
         activation: The function that follows each linear layer except the last.
         drops_input: Whether there is dropout before the first linear layer. There is always dropout before the last
             linear layer.
         bias: Whether the linear layers before the last have a bias. The last linear layer always has a bias.
         norm: The norm that follows the activation of each linear layer except the last; None if there is none.
-        pooling_key: The key of ``config.json`` that says whether the head reads first tokens (``cls``) or means over
-            tokens (``mean``); None if it always reads first tokens.
+        pooling_key: The key of ``config.json`` that says for which tokens the head reads the output: for the first
+            token (``cls``), or the mean over all tokens (``mean``). None if the head always reads the first token.
         words: Whether the family's class for token classification has this head too. If not, the head of that class is
             a single linear layer.
     """

@@ -82,12 +82,12 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
 
 def _spans(zero: int | Mapping[str, int]) -> dict[str, slice]:
-    """Returns a dict from span name to slice: where the distances of each span are in the list of all distances.
+    """Returns a dict from the name of each span of a batch to a slice of the list of all distances.
 
-    A span is the part of a batch that holds the rows of one data table. The distances of a span are ``-n`` to ``n``,
-    where ``n`` depends on the span. In the list of all distances, the distances of one span follow those of the
-    previous span. ``zero`` maps each span to the index of the span's distance 0 in the list. If ``zero`` is a single
-    index, all spans share the same distances, and the dict is empty.
+    A span is the part of a batch that holds the rows of one data table. A distance is the difference between the
+    positions of two tokens. The list holds the distances ``-n`` to ``n`` of the first span, then those of the second
+    span with another ``n``, and so on. ``zero`` maps each span to the index of the span's distance 0 in the list. If
+    ``zero`` is a single index, all spans share the same distances, and the dict is empty.
     """
     found, start = {}, 0
     if isinstance(zero, Mapping):

@@ -45,8 +45,9 @@ def path_of(what: str, given: object) -> Path:
 def folder_name(given: object, shipped: Sequence[str]) -> str:
     """Returns a name for the folder of a run, a study or a hyperparameter search.
 
-    If ``given`` is a name in ``shipped``, returns this name. If ``given`` is another file name or a path, returns the
-    file name without its extension. If ``given`` is anything else, such as a dict, returns ``run``.
+    If ``given`` is a name in ``shipped``, returns this name. If ``given`` is any other str or a path, returns the file
+    name without its extension, such as ``mine`` for ``recipes/mine.yaml``. If ``given`` is anything else, such as a
+    dict, returns ``run``.
     """
     if not isinstance(given, str | Path):
         return "run"

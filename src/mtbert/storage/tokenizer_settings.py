@@ -1,7 +1,8 @@
-"""The ``tokenizer_config.json`` with which transformers makes the same tokens as mtbert from a ``tokenizer.json``.
+"""The file ``tokenizer_config.json``, which lies beside ``tokenizer.json`` in the folder of a model.
 
-Without it, transformers chooses a class by the encoder's family. Such a class takes only the vocabulary from
-``tokenizer.json``, and applies the family's usual rules, such as lower-casing.
+With this file, the transformers library makes the same tokens as mtbert. Without it, transformers chooses a class by
+the encoder's family. Such a class takes only the vocabulary from ``tokenizer.json``, and applies the family's usual
+rules, such as lower-casing.
 """
 
 from collections.abc import Mapping

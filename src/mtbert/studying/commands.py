@@ -104,7 +104,7 @@ def begin_study(plan: Plan, out: Path, workers: int, console: Console, *, cores:
     Args:
         plan: The plan of the study.
         out: The folder of the study. It is new, or it comes from an earlier call with the same plan.
-        workers: The number of runs that each of the other commands trains at the same time.
+        workers: The number of runs that a command on another machine trains at the same time.
         console: Shows the size of the study.
         cores: The number of cores of each machine. Where a recipe gives no number of threads, the workers of a machine
             share its cores equally.

@@ -73,8 +73,9 @@ def judged_rows(summary: Summary, against: Against) -> dict[str, tuple[str, Comp
     """Returns a dict from recipe name to a pair: the name of a score, and the comparison by this score.
 
     Each recipe of the study is compared with its control or with the reference recipe; the parameter ``against``
-    chooses which. The score is ``summary.main`` if the recipe is compared by it, and otherwise the only score by which
-    the recipe is compared. A recipe without such a score is left out.
+    chooses which. If the recipe is compared by the score ``summary.main``, this score is taken. Otherwise, if the
+    recipe is compared by a single score, the single score is taken. Otherwise, the recipe is left out.
+
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """
     found = {

@@ -90,10 +90,10 @@ class EndedRun:
 
     @property
     def evaluation(self) -> history.Line | None:
-        """Returns the log line with the dev scores of the saved model from which the run's answers come.
+        """Returns the log line with the dev scores of the model that gave the run's answers; None if there is no line.
 
         The model was saved after the optimizer step ``self.step``. If ``self.step`` is None, returns the last log line
-        with dev scores. If the log has no such line, returns None.
+        with dev scores.
         """
         last = history.last(self.steps)
         if self.step is None:

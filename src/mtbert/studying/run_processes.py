@@ -254,8 +254,8 @@ class _Shown:
     def _seconds_left(self) -> float | None:
         """Returns the estimated seconds until all runs have ended, or None if too little is done to estimate them.
 
-        If this process has started all unfinished runs, and each run has done enough, the time of each run is estimated
-        from the speed of that run, and the longest time is returned. Otherwise, all runs are taken to be equally long.
+        If the speed of every unfinished run is known, the run that needs the longest decides. Otherwise, all runs are
+        taken to be equally long.
         """
         now, left = time.monotonic(), {name: 1 - share for name, share in self.done.items() if share < 1}
         if left.keys() <= self.started_at.keys():

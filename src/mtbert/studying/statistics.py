@@ -155,10 +155,10 @@ def estimate(scores_S: Floats, resampled_RS: Floats) -> Estimate:
     degrees of freedom. The bound is ours. We chose its confidence by simulation.
 
     We measured the rate of false positives in simulations with three seeds and no true difference. At level 0.05, the
-    rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate grows with the share
-    of the uncertainty that comes from the seeds. If ``v`` is the true variance between seeds, divided by the variance
-    that all seeds share because of the choice of examples, the rate is the level for ``v = 1``, 1.5 times the level for
-    ``v = 4``, 2.5 times for ``v = 10``, and 3.3 times for ``v = 30`` and more.
+    rate is 4 to 6%. At level 0.0045 (the first step of Holm's method with eleven tests), the rate grows with ``v``: the
+    true variance between seeds, divided by the variance from the choice of examples that all seeds share. If ``v`` is
+    1, the rate is 0.0045. If ``v`` is 4, the rate is 1.5 times as high. If ``v`` is 10, the rate is 2.5 times as high.
+    If ``v`` is 30 or more, the rate is 3.3 times as high.
     """
     seeds = len(scores_S)
     mean = float(scores_S.mean())

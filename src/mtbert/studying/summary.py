@@ -93,11 +93,12 @@ class Summary:
     def detectable(self, against: Against, score: str) -> float | None:
         """Returns the smallest true difference in a score that the tests of this study would find in 80% of cases.
 
-        Each test compares two recipes of the study by the score named in ``score``. The smallest difference is computed
-        for each test, and the median of these differences is returned. If the smallest difference of a test is larger
-        than the range of the score, infinity takes its place. Tests of recipes with equal answers are left out. If no
-        test remains, returns None. The level of a test is 0.05 divided by the number of all tests (the first step of
-        Holm's method).
+        Each test compares a recipe with its control or with the reference recipe, by the score named in ``score``.
+        ``against`` chooses between control and reference. The smallest difference is computed for each test, and the
+        median of these differences is returned. If a smallest difference is larger than the largest possible
+        difference, infinity takes its place. The level of a test is 0.05 divided by the number of tests (the first step
+        of Holm's method). Tests of recipes with equal answers count in this number, but not in the median. If no test
+        is left for the median, returns None.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

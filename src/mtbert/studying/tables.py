@@ -1,4 +1,4 @@
-"""The tables of a study: its data, its scores, comparisons of its recipes, and numbers from another source."""
+"""The tables of a study: its data, its scores, comparisons of its recipes, and numbers from a publication."""
 
 import math
 import textwrap

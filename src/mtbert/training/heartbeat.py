@@ -30,9 +30,10 @@ def heartbeats(processes: Processes) -> Iterator[Processes]:
 
     Inside the ``with`` block, every process regularly signals that it is alive. A process that is not yet in the block,
     or has left it normally, counts as alive; a process that has left it by an error does not. If this process leaves
-    the block by an error, it ignores SIGTERM from then on, so that it can still report the error. If several processes
-    end, only one of them prints the reason, which is the message set by :meth:`Processes.telling`. If the run has a
-    single process, nothing is done.
+    the block by an error, it ignores SIGTERM from then on, so that it can still report the error.
+
+    If one process no longer answers, all other processes end, but only one of them prints the reason.
+    :meth:`Processes.telling` sets the wording of the reason. If the run has a single process, nothing is done.
     """
     if not isinstance(processes, Connected):
         yield processes

@@ -62,7 +62,7 @@ class PassTotals:
 
 @dataclass(frozen=True)
 class Shard:
-    """A shard of a step, ready for its forward passes. :meth:`Objective.shards` returns the shards of a step.
+    """A shard, ready for its forward passes: one of the ``train.shards`` parts of the examples of a step.
 
     Attributes:
         begin: A function that is called before the first pass. It sets the state of the random generator.
@@ -98,7 +98,7 @@ class Objective:
         processes: The processes that share the shards of a step.
 
     Attributes:
-        own: Weights that belong to losses. They are trained, but they are not part of a saved model.
+        own: Trainable parameters that belong to losses. These parameters are not part of a saved model.
     """
 
     def __init__(
@@ -283,8 +283,8 @@ class Objective:
         """Returns a dict from task to the weighted sum of the task's losses in one forward pass.
 
         ``passes`` has the output of this forward pass for each task. ``surrogates`` has the values of some losses, by
-        names such as ``sst.simcse``. Every other loss is computed from ``passes``, and scaled by the share that the
-        forward pass has in all examples of the task in the step. ``amounts`` has the amounts of the whole step.
+        names such as ``sst.simcse``. Every other loss is computed from ``passes``, and multiplied by the share of the
+        task's examples that are in this pass. ``amounts`` has, for each task, how much all its examples count together.
         """
         totals = {}
         for name, made in passes.items():

@@ -47,10 +47,9 @@ class Sums:
     """The sums over some shards of a step.
 
     Attributes:
-        gradients: A list with the gradient of each trained weight; None counts as zeros. If the recipe needs a separate
-            gradient for each task, the list has two parts. The first part holds, for each task, the gradients of the
-            task's loss with respect to all shared weights. The second part has an entry for each trained weight. The
-            entry is None for a shared weight, and the gradient for every other weight.
+        gradients: A flat list with the gradient of each trained weight; None counts as zeros. If the recipe needs a
+            separate gradient for each task, more entries come first: for each task, the gradient of the task's loss
+            with respect to each shared weight. The later entries of the shared weights are then None.
         losses: The value of each loss before weighting, keyed by ``task.loss``.
         tokens: The number of tokens.
         error: Why there are no sums: a message about a loss that is not finite. None if there are sums.

@@ -25,11 +25,12 @@ def is_pattern(source: str) -> bool:
 def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
     """Returns the files that match ``pattern``, sorted by name.
 
-    ``folder`` is the output folder. Output files that an earlier call has written there are left out.
+    ``folder`` is the output folder. If an earlier job has written to it, matching files in the folder are left out.
 
     Raises:
-        ValueError, FileNotFoundError: If no file matches, if an input file lies in the output folder, if the output
-            files for two input files would have the same names, or if the input files have different endings.
+        ValueError, FileNotFoundError: If no file matches or is left, if matching files lie in an output folder to which
+            no job has written yet, if the output files for two input files would have the same names, or if the input
+            files have different endings.
     """
     option = f"--input '{clean(pattern)}'"
     if is_pattern(pattern):

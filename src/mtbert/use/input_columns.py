@@ -212,10 +212,10 @@ def fitting(
     Args:
         predictor: The model.
         recipe: The recipe of its run.
-        named: The tasks that the user has named. If it is empty, all tasks answer that can.
+        named: The tasks that the user has named. If the user has named none, all tasks that can answer are returned.
         name: The name of the input, for messages.
         found: The columns of the input.
-        fixed: Tasks that read only the columns that the recipe names, because the user has set these columns.
+        fixed: Tasks that never read other columns than the recipe names.
         settable: Whether the user can set columns. If true, messages say how to set columns.
 
     Raises:

@@ -152,10 +152,11 @@ class PartFolder:
     def record(self, given: InputFile, number: int) -> PartRecord | None:
         """Returns the record of a finished part. Returns None if the part is not finished.
 
-        If the input file had no rows and has changed since, the part counts as not finished.
+        If the part was made from an input file without rows, and the input file has changed since then, the part counts
+        as not finished.
 
         Raises:
-            ValueError: If an input file with rows has changed since the part was made.
+            ValueError: If the part was made from an input file with rows, and the input file has changed since then.
         """
         part = self.part(given, number)
         try:

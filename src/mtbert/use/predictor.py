@@ -226,7 +226,7 @@ class Predictor:
         return table
 
     def check_vectors(self, task: str) -> None:
-        """Raises ValueError if ``task`` gives each word a label, because its head then reads no vectors of texts."""
+        """Raises ValueError if ``task`` gives each word a label. Such a task has no vector for a whole text."""
         if not self.task(task).has_vectors:
             raise ValueError(f"task {task}: has a state for each word, and no vector of a text. Ask another task.")
 

@@ -6,7 +6,7 @@ These are the rows about which the model is least certain. Left out are:
 - rows with a text that also occurs in dev, because no text may be in both train and dev (if several tasks read the
   same files, the texts of all these tasks count),
 - rows that have a label in the pool already,
-- rows with almost the same words as a chosen row about which the model is less certain.
+- rows with almost the same words as a row that is already chosen. (The least certain rows are chosen first.)
 
 The file that is written has all columns that the recipe reads from train, whatever their names in the pool. Once
 labelled, it can be one more train file.
@@ -247,11 +247,11 @@ def _unlabelled(
     """Returns a row of the pool in the form of a train row: with all columns that the recipe reads, but without labels.
 
     Args:
-        recipe: The recipe with the names of the columns in train.
-        of_pool: The same recipe with the names of the columns in the pool.
+        recipe: The recipe. Its column names are those of the train files.
+        of_pool: The same recipe, with the column names of the pool: the file with rows to choose from.
         task: The task for which the row will be labelled.
-        one: The id of the row, and the texts that ``task`` reads in it.
-        given: The row with all columns of the pool.
+        one: The row as an example: its id, and the texts that ``task`` reads.
+        given: The same row as a dict from each column of the pool to the cell.
         prefix: The text that is put before the id.
     """
     readers = recipe.tasks_by_table()[recipe.tasks[task].source_name]

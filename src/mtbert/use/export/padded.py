@@ -38,12 +38,12 @@ class PaddedModel(nn.Module):
         self.model, self.names = model, tuple(tasks)
 
     def forward(self, *texts: PaddedText) -> dict[str, tuple[Tensor, tuple[Tensor, ...]]]:
-        """Returns a pair for each task: the raw prediction, and the vectors that the task's head has read.
+        """Returns a dict from task to a tuple: the raw prediction, and the vectors that the task's head has read.
 
-        If an example has two parts that are encoded separately (the two texts of a pair, or a query and its
-        candidates), ``texts`` has two elements, otherwise one. A task that assigns a label to each word has a
-        prediction for every token, ``[B, L, K]``, and no vectors. The vectors of candidates are ``[B, C, D]``. All
-        other vectors are ``[B, D]``.
+        All tasks take the same ``texts``. If the tasks encode two parts of an example separately (first and second
+        text, or query and candidates), ``texts`` has two elements, otherwise one. A task that assigns a label to each
+        word has a prediction for every token, ``[B, L, K]``, and no vectors. The vectors of candidates are
+        ``[B, C, D]``. All other vectors are ``[B, D]``.
         """
         by_text = [self.vectors(*text) for text in texts]
         found: dict[str, tuple[Tensor, tuple[Tensor, ...]]] = {}
