@@ -22,8 +22,8 @@ def topics_about(words: str) -> dict[str, str]:
     A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no heading fits, the
     texts of the topics are searched in the same way, and the topic with the most mentions comes first.
 
-    If any topic is found, pages with a name like one of ``words`` are put before the found topics: ``serve`` for the
-    word ``serving``. Otherwise, the dict is empty.
+    If any topic is found, topics whose name is similar to one of ``words`` come before it, such as ``serve`` for the
+    word ``serving``.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

@@ -270,9 +270,8 @@ def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     A name is split into parts at ``;``, ``|`` or ``,``. A name without these characters is split at white space if all
     its parts are whole numbers. Brackets around a name are ignored.
 
-    The names are judged together. If all names are in brackets, or if there are fewer different parts than names, every
-    name with several parts looks like a set. As many different parts as names are also few enough if two or more names
-    have several parts. If no name looks like a set, returns ``([], 0)``.
+    Names with several parts look like sets if all names are in brackets, or if a few different parts make up many
+    names. If no name looks like a set, returns ``([], 0)``.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

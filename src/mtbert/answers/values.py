@@ -86,9 +86,9 @@ class WrongCell(ValueError):
 
     ``row`` and ``column`` are the indices of the cell's row and column.
 
-    The error has two messages. For training, ``str(error)`` is ``why`` followed by ``repair``. For scoring a trained
-    model, the attribute ``error.trained`` is ``why`` followed by the argument ``trained``. If this argument is empty,
-    both messages are the same.
+    The error has two messages, which begin with ``why``. For training, ``str(error)`` goes on with ``repair``. For
+    scoring a trained model, ``error.trained`` goes on with the argument ``trained`` or, if that is empty, with
+    ``repair`` too.
     """
 
     def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:

@@ -28,7 +28,9 @@ def export(
         bool, typer.Option("--together", help="onnx: one graph for all tasks that take the same inputs.")
     ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="onnx: whole numbers of 8 bits, smaller and faster.")] = False,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="With --int8: by how much the dev score may be lower.")
+    ] = 0.005,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier export.")] = False,
 ) -> None:
     """Write a trained model in a form that other programs load.

@@ -39,7 +39,8 @@ def predict(
         ),
     ] = None,
     part: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Make the share I of N of the parts, beside N-1 other commands.")
+        str | None,
+        typer.Option(metavar="I/N", help="Make only the Ith of N shares of the parts; N commands together make all."),
     ] = None,
     part_rows: Annotated[
         int | None, typer.Option(min=1, help="Most rows of a part. Default: 50000.", show_default=False)

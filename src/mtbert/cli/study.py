@@ -26,7 +26,9 @@ def study(
     ] = None,
     sbatch: Annotated[
         list[str] | None,
-        typer.Option(metavar="KEY=VALUE", help="With --slurm: an option of sbatch; may be repeated. time in minutes."),
+        typer.Option(
+            metavar="KEY=VALUE", help="With --slurm: an option of sbatch, such as time=90 (minutes); may be repeated."
+        ),
     ] = None,
 ) -> None:
     """Compare recipes over several seeds, and report which one helps.

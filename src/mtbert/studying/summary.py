@@ -97,8 +97,8 @@ class Summary:
         ``against`` chooses between control and reference. The smallest difference is computed for each test, and the
         median of these differences is returned. If a smallest difference is larger than the largest possible
         difference, infinity takes its place. The level of a test is 0.05 divided by the number of tests (the first step
-        of Holm's method). Tests of recipes with equal answers count in this number, but not in the median. If no test
-        is left for the median, returns None.
+        of Holm's method). A recipe that gives the same answers as the other one counts as a test here, but not in the
+        median. If no test is left for the median, returns None.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

@@ -67,7 +67,7 @@ class Shard:
     Attributes:
         begin: A function that is called before the first pass. It sets the state of the random generator.
         batches: The batch of each forward pass.
-        amounts: For each task, how much its examples count in the whole step, see :meth:`mtbert.batch.Dataset.amount`.
+        amounts: For each task, how much all its examples in the step count, see :meth:`mtbert.batch.Dataset.amount`.
         first: The results of running all passes once in advance, without gradients; None if no loss needs them.
     """
 
