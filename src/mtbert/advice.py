@@ -41,7 +41,7 @@ def worded_for_shell() -> Iterator[None]:
 
 
 def worded(shell: str, python: str) -> str:
-    """Returns the wording of a message: ``shell`` inside :func:`worded_for_shell`, and otherwise ``python``."""
+    """Returns the argument ``shell`` in a ``with worded_for_shell():`` block, and the argument ``python`` elsewhere."""
     return shell if _in_shell else python
 
 

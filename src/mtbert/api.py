@@ -125,8 +125,8 @@ def train(
     Args:
         recipe: A recipe file, the name of a shipped recipe, the content of a recipe file as a dict, or a
             :class:`~mtbert.Recipe`.
-        data: A dict that maps the name of a table, or of a task with data of its own, to its rows. For a table or task
-            in this dict, the recipe needs no ``train``. The rows are a pandas or polars DataFrame, a
+        data: A dict that maps the name of a table, or of a task with data of its own, to its rows. The recipe need
+            not name train files for a table or task in this dict. The rows are a pandas or polars DataFrame, a
             ``datasets.Dataset``, a pyarrow Table or a list of dicts. To give rows for several splits, use a dict with
             the keys ``train``, ``dev`` and ``test``, each with rows in one of these forms. The rows need the columns
             that the recipe names, by default ``text`` and ``label``. They are copied into the folder of the run, so

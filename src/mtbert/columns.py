@@ -108,15 +108,15 @@ class TextColumn(Sequence[str]):
 
 
 class WordColumn(TextColumn):
-    """A column of texts that are words joined by single spaces: splitting a text at its spaces gives the words.
+    """A column of texts in which single spaces separate the words.
 
-    >>> WordColumn.joining(TextColumn.of(["a b", "c"]))[0:1][0]
-    'a b'
+    >>> WordColumn.joining(TextColumn.of(["a b", "c d"]))[1:2][0].split(" ")
+    ['c', 'd']
     """
 
     @classmethod
     def joining(cls, texts: TextColumn) -> Self:
-        """Returns ``texts``, whose words are already joined by single spaces, as a column of this class."""
+        """Returns a column of this class with the same texts. Single spaces must separate the words in ``texts``."""
         return cls(texts.block, texts.starts, texts.stops, texts._digest)
 
 

@@ -179,12 +179,11 @@ def _uneven(
 
 
 def _is_uneven(fraction: float, dev: int, size: int) -> bool:
-    """Returns whether a class is uneven: whether dev has far too many of its examples, or none.
+    """Returns whether dev has far too many or far too few examples of a class.
 
     The class has ``size`` examples in train and dev together. Of these examples, ``dev`` are in dev, and
-    ``fraction * size`` should be in dev. Dev has far too many if it has all of them, or if it has more than one and
-    more than ``UNEVEN * fraction * size``. If dev has none, the class is uneven only if ``fraction * size`` is at least
-    ``EXPECTED``.
+    ``fraction * size`` should be in dev. If dev has none of the examples, it has far too few only if
+    ``fraction * size`` is at least ``EXPECTED``.
 
     >>> [_is_uneven(0.1, dev, 25) for dev in (0, 1, 6, 7)], _is_uneven(0.1, 1, 1), _is_uneven(0.1, 0, 5)
     ([True, False, False, True], True, False)

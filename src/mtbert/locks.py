@@ -220,10 +220,10 @@ class Presence:
 
 @contextmanager
 def presence(folder: Path) -> Iterator[Presence]:
-    """Yields the mark by which processes see who else works in ``folder``, which is created if it does not exist.
+    """Yields a :class:`Presence`, with which this process can mark that it works in ``folder``.
 
-    The mark is set by :meth:`Presence.only` or :meth:`Presence.share`, and removed at the end of the ``with`` block or
-    of the process.
+    If the folder does not exist, it is created. There is no mark until :meth:`Presence.only` or :meth:`Presence.share`
+    is called. The mark is removed at the end of the ``with`` block or of the process.
     """
     file = folder / LOCK
     with files.naming(file):

@@ -74,7 +74,7 @@ def topic_text(topic: str) -> str:
 
 
 def slug(title: str) -> str:
-    """Returns the form in which a heading is part of the name of a topic, such as ``install/is-the-machine-well``.
+    """Returns a heading as names of topics contain it: in lower case, with dashes between the words.
 
     >>> slug("Is the machine `well`?")
     'is-the-machine-well'

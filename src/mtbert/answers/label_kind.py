@@ -1,4 +1,4 @@
-"""The label half of an answer type: how labels are read, checked and shown.
+"""The base class :class:`LabelKind`. Its subclasses say how labels are read, checked and shown.
 
 Dimension key: B examples, K numbers of one label, T texts of an example.
 """

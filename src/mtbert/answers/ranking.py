@@ -180,7 +180,8 @@ class Cosines(PredictionKind[Labels]):
         ``first`` is the number of the best candidate. ``ranks`` lists the rank of each candidate. Numbers and ranks
         count from 1. ``cosines`` lists the cosine of each candidate.
 
-        If two candidates have equal cosines, the earlier candidate gets the better rank, unlike in :meth:`decide`.
+        If two candidates have equal cosines, the earlier candidate gets the better rank. In :meth:`decide`, both
+        candidates get the worse rank.
         """
         order_BC = prediction.argsort(dim=1, descending=True, stable=True)
         ranks_BC = order_BC.argsort(dim=1) + 1

@@ -140,7 +140,7 @@ def kept(
     """Returns the arrays that ``make`` produces. If the user's cache folder already holds them, they are read from it.
 
     Args:
-        kind: The kind of data, such as ``table``. It is an item of ``ENTRY_KINDS`` without the dot.
+        kind: The kind of data: ``table``, ``split``, ``leaks``, ``clusters``, ``tokens`` or ``file``.
         depends_on: Everything that determines the arrays, as JSON values.
         make: A function that adds the arrays to the :class:`Spool` it is given. It may be called twice.
         check: A function that raises a ValueError if arrays from the cache cannot be used. The arrays are then made

@@ -174,11 +174,11 @@ def arrow_table(rows: Any, each: Sequence[Columns], name: str) -> Any:
 
 
 def _wanted(each: Sequence[Columns]) -> dict[str, tuple[str, Columns]]:
-    """Returns, for the name of each column that a task reads, the recipe's key for it and the columns of such a task.
+    """Returns a dict from column name to a pair, for every column that a task reads.
 
-    Such a key is ``text`` or ``id``, for example. If several tasks read a column, one task is chosen: for a column of
-    texts, a task that labels each word, if there is one; for a column of labels, a task whose cells hold no lists of
-    labels, if there is one.
+    The pair contains the recipe's key for the column, such as ``text`` or ``id``, and the :class:`Columns` of a task
+    that reads the column. If several tasks read the same texts, a task that labels each word is preferred. If several
+    tasks read the same labels, a task without lists of labels is preferred.
     """
     words_first = sorted(each, key=lambda columns: not columns.words)
     found = [(column, ("text", columns)) for columns in words_first for column in columns.text]

@@ -105,10 +105,11 @@ class Source(Settings):
         return (self.path,) if isinstance(self.path, str) else self.path or ()
 
     def shares(self, other: "Source") -> bool:
-        """Returns whether this source and ``other`` may have rows in common.
+        """Returns whether this source and ``other`` are assumed to have rows in common.
 
-        Two sources that read the same file may have rows in common, unless each has a filter (setting ``where``) and
-        the two filters differ. A source without files has rows in common only with an equal source.
+        Different filters (setting ``where``) are assumed to select different rows of a file. Sources with different
+        filters therefore have no rows in common. Otherwise, two sources that read the same file have rows in common. A
+        source without files has rows in common only with an equal source.
         """
         if self.files and other.files:
             parts = None not in (self.where, other.where) and self.where != other.where

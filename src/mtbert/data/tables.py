@@ -236,7 +236,7 @@ class Table:
         ids: The id of each row.
         texts: One column for each text of a row.
         labels: The label of each row, as text.
-        lines: For each row, the number of its first line in its file, or its row number, counted from 1.
+        lines: For each row, the number by which messages name the row, such as 812 in ``line 812``.
         ends: For each file, the number of rows in this file and all files before it.
         warnings: The warnings from reading.
         column: The name of the label column, for messages.

@@ -203,10 +203,10 @@ def _named_text(column: SeenColumn) -> bool:
 
 
 def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
-    """Returns the columns of texts.
+    """Returns the columns that probably hold texts.
 
-    A column of classes counts as a column of texts only if its name says so. If another column clearly holds texts, the
-    column of classes must also have many different values, or values of several words.
+    A column whose values repeat like classes is included only if its name is one of a text column, such as ``title``.
+    If another column clearly holds texts, the name alone is not enough.
     """
     maybe = [column for column in columns if column.counts and not column.numbers]
     found = [
@@ -265,8 +265,8 @@ def _is_about_rows(column: SeenColumn) -> bool:
 def _is_perhaps_label(column: SeenColumn) -> bool:
     """Returns whether a column can hold the labels if no better column exists.
 
-    The column must hold at least two different numbers, which do not rise from each row to the next. The name of the
-    column must not be that of an id column.
+    The column must hold at least two different numbers, and must not look like a column of ids. For example, the
+    numbers 1, 2, 3 in the first three rows look like ids.
     """
     return len(column.numbers) > 1 and not _ID_NAMES.fullmatch(column.name) and not _counts_rows(column)
 

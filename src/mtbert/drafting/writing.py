@@ -159,8 +159,9 @@ def _others(task: TaskGuess) -> list[str]:
 
 
 def _why_packed(texts: Sequence[SeenColumn]) -> str:
-    """Returns the comment beside ``inputs: packed`` in a drafted recipe: why both texts of a row go into one sequence.
+    """Returns the comment beside ``inputs: packed`` in a drafted recipe.
 
+    The setting ``packed`` means that both texts of a row go into one sequence, and the comment says so.
     ``texts`` holds the columns of the two texts.
     """
     if is_pair(texts[0], texts[1]):

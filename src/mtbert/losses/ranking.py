@@ -126,8 +126,8 @@ def right_candidates(p: Pass) -> tuple[Tensor, Tensor, Tensor]:
 class MultipleNegatives(Settings):
     """The multiple negatives ranking loss, with its settings. The function :func:`ranking` computes the loss.
 
-    In a ranking task, the loss is the mean over all rows. In a task of pairs, it is the mean over the rows with label
-    1, each of which is a query with a single candidate.
+    In a ranking task, the loss is the mean over all rows. In a task of pairs, the loss is the mean over the rows with
+    label 1.
     """
 
     needs: ClassVar = RIGHT_CANDIDATES

@@ -131,7 +131,7 @@ class Groups:
 
 @dataclass(frozen=True)
 class Padded(Groups):
-    """A batch whose sequences are all padded to one length, as a single group.
+    """A batch whose sequences are all padded to one length. The batch has a single :class:`Group`.
 
     The layers compute outputs for padding too, but no token attends to padding.
 

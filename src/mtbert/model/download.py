@@ -132,8 +132,8 @@ def _local(path: str) -> Path | None:
 def _from_hub(path: str, question: Callable[[], _Answer]) -> _Answer:
     """Returns the result of ``question``, which asks the Hub for the encoder ``path``.
 
-    Raises the errors of :func:`mtbert.hub_client.asked`. Error messages, except that about a full disk, advise the user
-    to give a local folder or ``demo`` instead of ``path``.
+    Raises the errors of :func:`mtbert.hub_client.asked`. Their messages advise the user to give a local folder or
+    ``demo`` instead of ``path``. Only the message about a full disk does not.
     """
     instead = "" if path in KNOWN else near(path, KNOWN)
     repair = f"{instead} Or give a folder, or 'demo', which needs no network. {see('encoders')}"

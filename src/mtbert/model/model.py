@@ -281,8 +281,9 @@ class Model(nn.Module):
     ) -> Iterator[tuple[str, Output]]:
         """Yields a pair (task, output) for every task that reads the span called ``name``.
 
-        A span holds the batch's rows of one table. ``hidden_RD`` is the last layer's output for all tokens or, if
-        ``first_only`` is true, for the first token of each sequence. The module ``top`` contains the pooler.
+        A span holds the batch's rows of one table. ``x_MD`` has the embeddings of the span's tokens. ``hidden_RD`` is
+        the last layer's output for the same tokens or, if ``first_only`` is true, for the first token of each sequence.
+        ``top`` is the encoder, or the task's own copies of the encoder's top layers.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -61,9 +61,7 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
     If ``apart`` is true, the result has a separate list of distances for each span of the batch. A span is the part of
     the batch that holds the rows of one data table. Each list goes from ``-L`` to ``L``, where ``L`` is the length of
-    the longest sequence in the span. If the lists together have as many distances as the batch has tokens or sequences,
-    the last list is made longer. The number of rows of a tensor then shows whether the rows stand for distances, tokens
-    or sequences.
+    the longest sequence in the span. Only in the last list, ``L`` may be larger.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}
@@ -201,8 +199,8 @@ class RelativeEmbedding(nn.Module):
 
     Args:
         width: The width of the vectors. It equals the width of the layers.
-        rows: The number of rows of the table.
-        row: A function from distances to rows of the table; several large distances are mapped to the same row.
+        rows: The number of learned vectors.
+        row: A function from distances to indices of learned vectors. Several large distances can have the same index.
         norm: The LayerNorm that is applied to the vectors; None for none.
         rate: The dropout rate of the vectors. Each layer draws a mask of its own.
     """

@@ -266,9 +266,10 @@ def _errors_to_read(errors: Errors, row: str) -> list[str]:
 
 
 def _scores_of_one(results: Results, summary: Summary, errors: Errors) -> Conclusion:
-    """Returns the conclusion of a study in which no two recipes can be compared. It is about one recipe.
+    """Returns the conclusion of a study in which no two recipes can be compared.
 
-    The recipe is the reference recipe or, if no run of the reference recipe has ended, the first recipe of the study.
+    The conclusion is about a single recipe: the reference recipe or, if no run of the reference recipe has ended, the
+    first recipe in ``summary``.
     """
     row = results.outline.reference if results.outline.reference in summary.rows else next(iter(summary.rows))
     scores = summary.rows[row].scores

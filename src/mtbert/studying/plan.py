@@ -141,13 +141,13 @@ def make_plan(
         name: The name of the study in error messages.
         folder: The folder from which relative paths in recipes start.
         overrides: Changes to every recipe of the study, as ``a.b=c``. These changes are applied last.
-        recipes: A dict from the name of a row of the study to its recipe, for the rows whose recipe was given as a dict
-            or a ``Recipe``, and not by its name.
+        recipes: The recipes that were given as a dict or a ``Recipe``, by their keys in ``study.rows``. All other
+            recipes are loaded.
 
     Raises:
         FileNotFoundError: If a recipe does not exist.
-        ValueError: If a recipe cannot be used, if the settings name a row or a task that does not exist, or if recipes
-            of the study cannot be compared with each other.
+        ValueError: If a recipe cannot be used, if the settings name an unknown row of the study or an unknown task, or
+            if recipes of the study cannot be compared with each other.
     """
     points = [dict(zip(study.grid, values, strict=True)) for values in product(*study.grid.values())]
     labels = {key: key.rpartition(".")[2] for key in study.grid}

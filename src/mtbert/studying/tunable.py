@@ -35,11 +35,11 @@ class Tuning:
         """Returns the recipe of one trial. ``chosen`` maps the path of each tuned setting to its value.
 
         If the attribute ``on_dev`` of this object is true, the trial is scored on dev. Otherwise, the trial is scored
-        on a held-out part of train, and each task to score must have a dev file. Without a dev file, the held-out part
-        of train would be the same as dev.
+        on a held-out part of train.
 
         Raises:
-            ValueError: If ``on_dev`` is false, and a task to score has no dev file.
+            ValueError: If ``on_dev`` is false, and a task to score has no dev file. The dev data of such a task are
+                already a held-out part of train.
         """
         found = self.recipe(chosen)
         if self.on_dev:

@@ -84,10 +84,18 @@ def fed_in_processes(
     processes: Processes,
     device: torch.device,
 ) -> list[dict[str, Fed]]:
-    """Returns the same as :func:`fed_by_pass`, but only for the forward passes of this process.
+    """Computes whole-batch losses over the forward passes of all processes, and divides each loss among the passes.
 
-    Other processes make the other passes of the step. ``gathered`` contains an entry for each pass of this process.
-    Each process gets the tensors from all other processes, and computes the losses over the passes of all processes.
+    The processes exchange their tensors ``gathered``.
+
+    Args:
+        gathered: For each pass of this process, a dict of tensors as in :func:`fed_by_pass`.
+        losses: A dict from key to loss.
+        processes: The processes that make the passes.
+        device: The device on which the losses are computed.
+
+    Returns:
+        For each pass of this process, a dict from the key of a loss to the part of the loss that belongs to the pass.
     """
     of_ranks = processes.all(gathered)
     everything = [

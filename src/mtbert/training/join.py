@@ -31,7 +31,7 @@ def call_others(recipe: Recipe, out: Path, processes: Processes) -> None:
     """Tells the other processes which run to join, so that they can prepare it. Only the first process calls this.
 
     Raises:
-        ValueError: If the shards of ``recipe`` cannot be divided among the processes.
+        ValueError: If the setting ``train.shards`` is not a multiple of the number of processes.
     """
     processes.check(recipe.train.shards)
     processes.from_first((recipe, out))

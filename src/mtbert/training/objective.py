@@ -314,7 +314,7 @@ class Objective:
         Before the losses are computed, all processes exchange the tensors that the losses compare.
 
         Args:
-            begins: For each shard of this process, the function that sets the state of the random generator.
+            begins: For each shard (part of the step) of this process, a function that sets the random generator.
             batches: For each shard of this process, the batch of each forward pass.
             tasks: The tasks that take part in the step.
         """

@@ -205,7 +205,8 @@ def _longer(recipe: Recipe, epochs: int, last: Path | None) -> Recipe:
     ``last`` is the folder of the run's last checkpoint; None if there is no checkpoint.
 
     Raises:
-        ValueError: If ``epochs`` is not larger than the number in ``recipe``, and the run did not stop early.
+        ValueError: If ``epochs`` is not larger than the number in ``recipe``. After an early stop, any number is
+            allowed.
     """
     if epochs <= recipe.train.epochs and not stopped_early(recipe, last):
         raise ValueError(f"epochs {epochs}: the run is planned for {recipe.train.epochs}. Give more, or leave it out.")

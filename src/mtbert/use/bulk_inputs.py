@@ -100,10 +100,10 @@ def check_folder(folder: Path, home: Path, reads: dict[Path, str]) -> None:
 
 @dataclass(frozen=True)
 class InputColumns:
-    """The columns of several input files, as they were found in one of the files.
+    """The columns of one input file, which a command uses for all its input files.
 
     Attributes:
-        name: The name of the file in which the columns were found.
+        name: The name of the file.
         names: The names of the columns.
         types: The type of each column.
     """

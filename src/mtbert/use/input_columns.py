@@ -116,15 +116,14 @@ def changes(settings: Iterable[str]) -> str:
 
 @contextmanager
 def advising_the_trained(recipe: Recipe, tasks: Collection[str]) -> Iterator[None]:
-    """A context manager for reading labelled rows for ``tasks`` of a trained model.
+    """A context manager in which two errors get messages that suit a trained model.
 
-    Inside the ``with`` block, the messages of two errors change. An error about a missing column advises which setting
-    to change or, if no setting can be changed, to rename the column. An error about an unknown class says that the
-    model was trained on the known classes.
+    An error about a missing column advises the user to change a setting of ``tasks`` or, if no such setting helps, to
+    rename the column. An error about an unknown class says that the model was trained on the known classes.
 
     Args:
         recipe: The recipe of the model.
-        tasks: The tasks; empty if the user cannot change settings.
+        tasks: The tasks whose settings the user can change.
     """
     try:
         yield

@@ -73,9 +73,10 @@ class Maker:
                 number += 1
 
     def ended(self, given: InputFile) -> bool:
-        """Returns whether all parts of a file that this command must make are finished, and the file's last part too.
+        """Returns whether this command has nothing more to make for an input file.
 
-        The attribute ``share`` says which parts this command must make. Another command may have made the last part.
+        The last part of the file must be finished, even if another command makes the last part. Of the earlier parts,
+        those that this command makes must be finished (attribute ``share``).
         """
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 

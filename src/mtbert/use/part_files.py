@@ -115,7 +115,7 @@ class InputFile:
 
     @property
     def suffix(self) -> str:
-        """The ending that the parts of the file have."""
+        """The ending of the file's name in lower case, without ``.gz``: ``.csv`` for ``A.CSV.gz``."""
         bare = self.place.name.lower().removesuffix(".gz")
         return Path(bare).suffix
 

@@ -202,7 +202,7 @@ class Predictor:
         """Returns a dict ``{task: answer}`` for each row of the table that the data sets read.
 
         ``data`` holds one data set for each task, and all of them read the same table. For a row that is not in a
-        task's data set, the answer of the task is None. Tokens that data sets share are encoded only once.
+        task's data set, the answer of the task is None.
 
         ``unsure`` is a share, such as 0.1. If it is given, each answer with probabilities contains two more keys:
         ``probability``, the probability of the whole answer, and ``unsure``, which is true for the least certain

@@ -270,9 +270,10 @@ def _unlabelled(
 
 
 def _row(found: OutputRow, answer: OutputRow, p: float, separator: str) -> OutputRow:
-    """Returns ``found``, a row of the output, with the model's answer and its probability ``p`` added.
+    """Adds the model's answer and the answer's probability ``p`` to the row ``found``, and returns this row.
 
-    An answer that is a list of labels becomes one text, joined by ``separator``.
+    The model's answer is the first value in ``answer``. If the value is a list of labels, the labels are joined by
+    ``separator``.
     """
     said = next(iter(answer.values()))  # the answer itself; what follows are probabilities
     said = separator.join(said) if isinstance(said, list) else said

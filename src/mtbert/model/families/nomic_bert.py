@@ -1,7 +1,7 @@
 """NomicBERT: BERT with rotary positions, a gated activation, and no biases in the linear layers.
 
-Source: Nussbaum et al., "Nomic Embed: Training a Reproducible Long Context Text Embedder", 2024. The names of weights
-are those in published files, which transformers writes too.
+Source: Nussbaum et al., "Nomic Embed: Training a Reproducible Long Context Text Embedder", 2024. The weights
+have the same names as in published files and in files that transformers writes.
 
 The ``config.json`` of a published model holds each size twice: under the key that transformers reads, such as
 ``hidden_size``, and under the key that the authors' own code reads, such as ``n_embd``. Both values must agree. The

@@ -56,7 +56,9 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns the meaning of the numbers that the task's head gives, such as ``classes`` for a logit for each class.
+    """Returns a :data:`Form`, which says what the numbers mean that the task's head gives.
+
+    For example, ``classes`` means that each number is the logit of a class.
 
     Returns None if no head in transformers or sentence-transformers gives numbers with the same meaning.
     """
@@ -132,10 +134,11 @@ def affines(model: Model, task: Task) -> list[Affine]:
 
 
 def has_layers_of(head: NativeHead, layers: Sequence[Affine], width: int) -> bool:
-    """Returns whether a classification head of the transformers library has linear layers like ``layers``.
+    """Returns whether ``layers`` have the structure of a classification head of the transformers library.
 
-    ``head`` describes the library's head. ``layers`` is a result of :func:`affines`, and ``width`` is the width of the
-    encoder.
+    The structure is the number of layers, their widths, their activation functions, and which of them have a bias or a
+    norm. ``head`` describes the library's head. ``layers`` is a result of :func:`affines`, and ``width`` is the width
+    of the encoder.
     """
     hidden: list[tuple[Activation | None, bool, bool]] = [(torch.tanh, True, False)] * head.pooler
     hidden += [(head.activation, head.bias, head.norm is not None)] * (len(head.names) - 1)
@@ -173,9 +176,9 @@ def not_stock(model: Model, task: Task, library: str) -> str | None:
 def left_to_user(model: Model, task: Task, logit: str) -> tuple[str, ...]:
     """Returns notes that tell users of an export how to turn the output of the exported model into mtbert's answers.
 
-    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` is a few words,
-    such as ``what the model gives``, that say what the logit of a yes/no task is in the output. Only the note about
-    isotonic calibration contains these words.
+    A note is, for example, ``Scores are not clamped: clamp them to 0 and 5.`` The argument ``logit`` is a phrase for
+    the logit of a yes/no task, such as ``what the model gives``. The note about isotonic calibration contains the
+    phrase.
     """
     fitted, notes = model.fitted(task.name), []
     low, high = ends(task)

@@ -51,7 +51,7 @@ class Gate:
         limits: The limits of a request.
         token: The bearer token that clients must send; None if none is needed.
         watch: A function that is called after each request.
-        local: Whether to accept only requests whose header ``Host`` is ``localhost`` or an IP address.
+        local: Whether to refuse requests whose header ``Host`` names a domain other than ``localhost``.
     """
 
     def __init__(
