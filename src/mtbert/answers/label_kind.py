@@ -1,6 +1,6 @@
 """The base class :class:`LabelKind`. Its subclasses say how labels are read, checked and shown.
 
-Dimension key: B examples, K numbers of one label, T texts of an example.
+Dimension key: B examples, K numbers that make up one label, T texts of an example.
 """
 
 from __future__ import annotations

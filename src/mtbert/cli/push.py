@@ -29,7 +29,9 @@ def push(
         bool, typer.Option("--together", help="With --to onnx: one graph for all tasks that take the same inputs.")
     ] = False,
     int8: Annotated[bool, typer.Option("--int8", help="With --to onnx: whole numbers of 8 bits.")] = False,
-    tolerance: Annotated[float, typer.Option(min=0, max=1, help="With --int8: the largest loss of dev score.")] = 0.005,
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=1, help="With --int8: by how much the dev score may be lower.")
+    ] = 0.005,
     public: Annotated[bool, typer.Option("--public", help="Let everybody read the model.")] = False,
 ) -> None:
     """Push a trained model to the Hugging Face Hub.

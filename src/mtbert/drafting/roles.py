@@ -205,8 +205,8 @@ def _named_text(column: SeenColumn) -> bool:
 def _texts(columns: Sequence[SeenColumn]) -> list[SeenColumn]:
     """Returns the columns that probably hold texts.
 
-    A column whose values repeat like classes is included only if its name is one of a text column, such as ``title``.
-    If another column clearly holds texts, the name alone is not enough.
+    A column whose values repeat like classes is included only if its name is that of a text column, such as ``title``,
+    and no other column clearly holds texts.
     """
     maybe = [column for column in columns if column.counts and not column.numbers]
     found = [

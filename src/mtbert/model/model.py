@@ -283,7 +283,7 @@ class Model(nn.Module):
 
         A span holds the batch's rows of one table. ``x_MD`` has the embeddings of the span's tokens. ``hidden_RD`` is
         the last layer's output for the same tokens or, if ``first_only`` is true, for the first token of each sequence.
-        ``top`` is the encoder, or the task's own copies of the encoder's top layers.
+        ``top`` is the encoder or, if the span is read by a task with its own copies of the top layers, these copies.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

@@ -61,7 +61,7 @@ def distances_in(groups: Groups, *, apart: bool = False) -> Distances:
 
     If ``apart`` is true, the result has a separate list of distances for each span of the batch. A span is the part of
     the batch that holds the rows of one data table. Each list goes from ``-L`` to ``L``, where ``L`` is the length of
-    the longest sequence in the span. Only in the last list, ``L`` may be larger.
+    the longest sequence in the span. The last list may be longer than that.
     """
     by_span = groupby(groups, lambda group: group.span)
     longest = {span: max(group.length for group in members) for span, members in by_span}

@@ -100,7 +100,7 @@ def check_folder(folder: Path, home: Path, reads: dict[Path, str]) -> None:
 
 @dataclass(frozen=True)
 class InputColumns:
-    """The columns of one input file, which a command uses for all its input files.
+    """The columns of one input file. A command expects the same columns in all of its input files.
 
     Attributes:
         name: The name of the file.

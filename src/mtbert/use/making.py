@@ -75,8 +75,8 @@ class Maker:
     def ended(self, given: InputFile) -> bool:
         """Returns whether this command has nothing more to make for an input file.
 
-        The last part of the file must be finished, even if another command makes the last part. Of the earlier parts,
-        those that this command makes must be finished (attribute ``share``).
+        The answers to a file are written in parts. All parts that this command makes must be finished, and also the
+        last part of the file, even if another command makes it.
         """
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 

@@ -56,7 +56,7 @@ ASKED_TOGETHER = 32  # examples that a library answers together while answers ar
 
 
 def form_of(task: Task) -> Form | None:
-    """Returns a :data:`Form`, which says what the numbers mean that the task's head gives.
+    """Returns the meaning of the numbers that the task's head gives, as a :data:`Form`.
 
     For example, ``classes`` means that each number is the logit of a class.
 
