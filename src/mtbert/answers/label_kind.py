@@ -92,7 +92,7 @@ class LabelKind(ABC, Generic[_Labels]):
         """Checks the column settings of a recipe, and returns a dict with the settings to change and their new values.
 
         The method of this base class changes no setting, so it returns an empty dict. It raises ValueError if the
-        recipe has settings that are only for sets of labels. Subclasses may override it.
+        recipe has settings that only the type ``multilabel`` may have. Subclasses may override it.
 
         Args:
             name: The name of the answer type, for messages.

@@ -219,7 +219,7 @@ class LabelLogits(PredictionKind[Labels]):
         return of_labels(prediction, labels)
 
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
-        """Returns for each example the KL divergence of two predictions, averaged over the labels, ``[B]``."""
+        """Returns for each example the symmetric KL divergence of two predictions, averaged over the labels."""
         return bernoulli_kl(prediction, other, detached=detached).mean(-1)
 
     def judge(self, task: TaskFacts, prediction: Labels, decision: Labels, labels: Labels) -> Judged:

@@ -139,7 +139,7 @@ class Metric:
 
 @dataclass(frozen=True)
 class Distribution:
-    """A summary of the labels in a split: the number of rows for each class or range of scores, and some statistics."""
+    """A summary of the labels in a split: the number of rows for each class or each part of a score's range."""
 
     heading: str  # the heading of the column of names
     counts: tuple[tuple[str, int], ...]

@@ -63,10 +63,9 @@ class ByTask:
         self._rows: SpanSlices = {}
 
     def watch(self, rows: SpanSlices) -> None:
-        """Stores, for the next forward pass, which rows of a module's input belong to which span of the batch.
+        """Stores which rows of the encoder's tensors belong to which data table, for the next forward pass.
 
-        A span is the part of a batch that holds the rows of one table. Inside :meth:`watching`, call this method before
-        each forward pass.
+        Inside :meth:`watching`, call this method before each forward pass.
         """
         self._rows = rows
 

@@ -28,9 +28,7 @@ def serve(
     max_texts: Annotated[int, typer.Option(min=1, help="Texts of a request.")] = 256,
     max_characters: Annotated[
         int | None,
-        typer.Option(
-            min=1, help="Characters of a text. Default: 8 for each token that the model reads, at least 20,000."
-        ),
+        typer.Option(min=1, help="Characters of a text. Default: 20,000, or 8 times model.max_length if that is more."),
     ] = None,
     max_body: Annotated[int, typer.Option(min=1, help="Bytes of a request.")] = 2**20,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,

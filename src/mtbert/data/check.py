@@ -63,9 +63,9 @@ def warnings(figures: Figures, max_length: int) -> list[str]:
 
 
 def _first_of(conflicts: Conflicts, task: Task, examples: Examples) -> str:
-    """Returns a sentence that shows two examples with a conflict, and what to do; empty if no two are known.
+    """Returns sentences that show two conflicting examples and say what to do, with a space before them.
 
-    It begins with a space.
+    Returns an empty text if ``conflicts`` names no examples.
     """
     if conflicts.first is None:
         return ""

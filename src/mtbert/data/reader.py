@@ -38,11 +38,10 @@ class Reader:
         where: The values that a record must have, by column. Other records are left out, unless ``whole`` is true.
         labelled: Whether to read labels too.
         whole: Whether to keep the records that do not satisfy ``where``, so that they take part when dev is split off
-            from train. For such a record, the table holds the texts, unchecked, and whether the record has a label, but
-            not the label.
+            from train. The labels of these records are not read, only whether there is one.
         words: Text columns whose cells may be lists of words. The text columns of tasks that assign a label to each
             word need not be named here.
-        gaps: Whether a text may be empty. This is ignored if ``labelled`` is true: then a text may always be empty.
+        gaps: Whether a text may be empty in data without labels.
     """
 
     def __init__(

@@ -119,7 +119,7 @@ class TwoPasses:
     def compare(self, *gathered: Tensor) -> Tensor:
         """Returns the loss as a scalar, computed by :func:`~mtbert.losses.ranking.multiple_negatives`.
 
-        ``gathered`` holds the three tensors of :meth:`gather`, each concatenated over all forward passes of the step.
+        ``gathered`` holds the three tensors of :meth:`gather`, joined over all calls of :meth:`gather` in the step.
         """
         first_SD, second_SD, clusters_S = gathered
         return multiple_negatives(first_SD, second_SD, clusters_S, 1 / self.temperature, symmetric=False)

@@ -45,9 +45,9 @@ def inert_losses(run: Run) -> list[str]:
 
 
 def _first_examples(run: Run) -> Iterator[TaskRows]:
-    """Yields a pair for each task: its train data set, and the indices of the task's examples in one batch.
+    """Yields a pair for each task: its train data set, and indices into it.
 
-    The batch is the first batch that contains an example of the task.
+    These are the indices of the examples in the first batch that has examples of the task.
     """
     for stream in run.streams:
         for data in (run.data[name].train for name in run.tables[stream.name]):

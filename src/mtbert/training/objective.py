@@ -79,7 +79,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class _Term:
-    """A loss of a task, ready to be called. ``key`` is ``task.loss``, for example ``sst.ce``."""
+    """A loss of a task, ready to be called. ``key`` names task and loss, for example ``sst.ce``."""
 
     key: str
     kind: str

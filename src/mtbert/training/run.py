@@ -309,10 +309,10 @@ class Run:
         return scores
 
     def _fit(self) -> None:
-        """Fits the threshold and the calibration of each scored task on held-out rows, before the model is saved.
+        """Fits the threshold and the calibration of each task that has held-out rows, before the model is saved.
 
-        If a task without held-out rows answers yes or no by a cosine, its threshold is fitted on a random sample of its
-        train rows. For any other task without held-out rows, nothing is fitted.
+        Without held-out rows, only the threshold of a task that answers yes or no by a cosine is fitted, on a random
+        sample of its train rows.
         """
         held_out = [data.held_out for data in self.scored.values() if data.held_out is not None]
         if held_out:

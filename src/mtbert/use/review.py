@@ -188,7 +188,7 @@ def _in_dev(
         recipe: The recipe of the run.
         task: The name of the task.
         given: The pool: a file with rows to label.
-        rows: The rows of the pool in which no text of the task is empty, with all columns of the file.
+        rows: Rows of the pool, with all columns of the file.
         dev: The keys (see :func:`_keys`) of the texts in the dev split.
     """
     own = dict(zip(given.texts, given.data.examples.texts, strict=True))

@@ -88,9 +88,9 @@ class Scorer:
         return [*text_columns(self.recipe, self.tasks), *([self._id] if self._id is not None else [])]
 
     def output_columns(self, columns: Sequence[str]) -> list[str]:
-        """Returns the names of the output's columns, without those of the answers.
+        """Returns the names of the output's columns that come before those of the answers.
 
-        These are ``columns``, the columns of the input. If the recipe names an id column that the input lacks, the id
+        They are ``columns``, the columns of the input. If the recipe names an id column that the input lacks, the id
         column is added in front.
         """
         return [*([self.numbered] if self.numbered is not None else []), *columns]
