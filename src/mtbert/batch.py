@@ -279,8 +279,8 @@ class Place:
         order: The index of each sequence within the span, ``[S]``, in the order of the task's examples. If pairs are
             encoded as two sequences, all first texts come before all second texts. No index occurs twice.
         order_S: ``order`` as a tensor on the device.
-        tokens_M: The index, within the span, of each token of the task, the tokens of the shortest sequence first. None
-            if the task uses all tokens of the span, in the order of the span.
+        tokens_M: The index, within the span, of each token of the task. Tokens of shorter sequences come first. None if
+            the task uses all tokens of the span, in the order of the span.
         words: The words of the sequences if the task has a label for each word, otherwise None.
     """
 

@@ -91,7 +91,7 @@ def adapter(
         modules: A dict from task name to the networks that :func:`build_adapter` returned for the task.
         layout: Which tokens of the batch belong to which task.
         generator: Draws the dropout masks; None for no dropout.
-        rounded: Whether to pad tensors to round lengths, as :class:`Groups` does.
+        rounded: Whether to pad tensors, as :class:`Groups` does with its argument of the same name.
     """
     groups = {
         name: Groups(layout.only(name), next(modules[name].parameters()).device, rounded)

@@ -284,9 +284,10 @@ def _bias(rows_RH: Tensor) -> Tensor:
 
 
 def by_key(x: Tensor) -> Tensor:
-    """Takes from ``x``, which has a number for each query and distance, the number for each query and key.
+    """Returns a number for each query and key, ``[..., L, L]``.
 
-    ``x`` is ``[..., L, 2 * L]``, for the distances from ``-L`` to ``L - 1``. The result is ``[..., L, L]``.
+    ``x`` has a number for each query and each distance between query and key, ``[..., L, 2 * L]``. The distances go
+    from ``-L`` to ``L - 1``.
     """
     # In memory, a row begins 2 * L numbers after the row before. The wanted numbers of a row begin 2 * L - 1 numbers
     # after those of the row before, because they move to the left by one; those of the first row begin at L.
