@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class BalanceSettings(Protocol):
-    """The interface of balancing methods: each computes the weights of the task gradients from their Gram matrix."""
+    """The interface of balancing methods, which have settings and compute weights of gradients from a Gram matrix."""
 
     @property
     def kind(self) -> str: ...

@@ -58,7 +58,7 @@ class Block:
 
 
 class RowStream(ABC):
-    """The rows of one open file. :func:`opened_stream` yields it."""
+    """A stream of the rows of a file, which :func:`opened_stream` opens."""
 
     def __init__(self, name: str, columns: Sequence[str]) -> None:
         self.name, self.columns = name, tuple(columns)

@@ -110,8 +110,7 @@ def _growth(tokenizer: Tokenizer) -> str | None:
 def _longest(settings: bytes) -> int:
     """Returns the length in bytes of the longest replacement in the table of a SentencePiece normalizer.
 
-    The table says by which strings the normalizer replaces characters. ``settings`` is the JSON of the normalizer,
-    which contains the table.
+    The table maps a character to its replacement. ``settings`` is the JSON of the normalizer, which contains the table.
     """
     table = base64.b64decode(json.loads(settings)["precompiled_charsmap"])
     return max(map(len, table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")))

@@ -154,9 +154,9 @@ class Encoder(nn.Module):
         return None if self.relative is None else distances_in(groups, apart=apart)
 
     def by_distance(self, between: Distances | None) -> ByDistance | None:
-        """Looks up distances between tokens in the table of relative positions, and returns the rows found.
+        """Returns, for each distance in ``between``, the row of the table of relative positions, which all layers read.
 
-        All layers read these rows. Returns None if the encoder has no such table, or if ``between`` is None.
+        Returns None if the encoder has no such table, or if ``between`` is None.
         """
         if self.relative is None or between is None:
             return None

@@ -136,7 +136,7 @@ class Run:
     def scored(self) -> dict[str, Prepared]:
         """The data of each task that is scored on dev, by the name of the task.
 
-        A task is scored only if it is trained to predict its labels.
+        A task is scored if at least one of its losses trains it to predict labels.
         """
         return {name: data for name, data in self.data.items() if self.recipe.tasks[name].scored}
 

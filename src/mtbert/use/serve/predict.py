@@ -15,7 +15,7 @@ CutRows = Annotated[
 
 
 class TextsBody(BaseModel, extra="forbid"):
-    """The body of a request: a list of texts. A pair is written as a list of two texts."""
+    """The body of a request: a list of texts, or a list of pairs, each of which is a list of two texts."""
 
     texts: Annotated[Items[TextRow], Field(examples=[["a good film", "a dull film"]])]
 
