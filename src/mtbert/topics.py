@@ -51,7 +51,7 @@ def topic_text(topic: str) -> str:
 
     Args:
         topic: The name of a page, such as ``install``; or a page and one of its headings, such as
-            ``install/is-the-machine-well``. A section includes the sections below it.
+            ``install/check-the-machine``. A section includes the sections below it.
 
     Raises:
         ValueError: If there is no such page or heading. The message suggests the most similar one.
@@ -77,7 +77,7 @@ def slug(title: str) -> str:
     """Returns a heading as names of topics contain it: in lower case, with dashes between the words.
 
     >>> slug("Is the machine `well`?")
-    'is-the-machine-well'
+    'check-the-machine'
     """
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip())
 
