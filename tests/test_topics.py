@@ -75,4 +75,4 @@ def test_the_dev_split_is_found(said):
 
 def test_the_documents_of_this_project_are_topics(said):
     assert "install" in {line.split()[0] for line in said("docs").splitlines()}
-    assert "`mtbert doctor --json`" in said("docs", "install/is-the-machine-well")
+    assert "`mtbert doctor --json`" in said("docs", "install/check-the-machine")

@@ -76,7 +76,7 @@ def topic_text(topic: str) -> str:
 def slug(title: str) -> str:
     """Returns a heading as names of topics contain it: in lower case, with dashes between the words.
 
-    >>> slug("Is the machine `well`?")
+    >>> slug("Check the `machine`!")
     'check-the-machine'
     """
     return re.sub(r"\s+", "-", re.sub(r"[^\w\s-]", "", title.lower()).strip())

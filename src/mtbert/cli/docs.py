@@ -33,7 +33,7 @@ def docs(
 
       mtbert docs install
 
-      mtbert docs install/is-the-machine-well
+      mtbert docs install/check-the-machine
 
       mtbert docs split
     """
