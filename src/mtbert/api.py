@@ -1,9 +1,9 @@
 """Python functions that check data, train, score and choose rows to label.
 
-Each function does the same as the command of the same name. It shows progress and prints only if ``progress`` is true
-or, if ``progress`` is None, in a notebook. Warnings that are not printed go through :mod:`warnings`, as
-:class:`~mtbert.MtbertWarning`. A user's mistake raises ValueError, FileNotFoundError or TypeError with the message that
-the command would print.
+Each function does the same as the command of the same name. The argument ``progress`` decides whether a function
+shows progress and prints: True for yes, False for no, and None for only in a notebook. Warnings that are not printed go
+through :mod:`warnings`, as :class:`~mtbert.MtbertWarning`. A user's mistake raises ValueError, FileNotFoundError or
+TypeError with the message that the command would print.
 """
 
 import tempfile

@@ -140,9 +140,9 @@ def _owner(settings: TaskRecipe) -> str:
 
 
 def _drawn_of(table: SourceTable, tasks: Mapping[str, Task], places: Rows) -> dict[str, Rows]:
-    """Returns for each task the examples in the drawn rows, as indices into all examples of the task.
+    """Returns for each task the examples in the rows that were drawn as dev, as indices into all examples of the task.
 
-    ``places`` has a number for each drawn row: the number that :meth:`SourceTable.places` gives to the row.
+    ``places`` lists the rows that were drawn, by the numbers from :meth:`SourceTable.places`.
     """
     here = np.isin(table.places(), places)
     return {name: np.flatnonzero(here[reads]) for name, reads in zip(tasks, table.reads, strict=True)}
@@ -206,7 +206,8 @@ def _better_seed(
 
     The ``SEEDS_TRIED`` seeds after the seed of the recipe are tried. If the table has more than ``MOST_TRIED`` rows, no
     seed is tried. A seed is good enough if dev has about the right size, if each task has an example in train and in
-    dev, and if fewer than ``worse`` classes are uneven. If ``worse`` is None, any number of classes may be uneven.
+    dev, and if the number of uneven classes is less than ``worse``. If ``worse`` is None, any number of classes may be
+    uneven.
     """
     rows, best = _rows(settings, whole), None
     if len(rows) > MOST_TRIED:

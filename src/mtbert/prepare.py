@@ -89,13 +89,13 @@ class Prepared:
 def prepare(recipe: Recipe, tokenizer: Tokenizer, *, only: Collection[str] | None = None) -> dict[str, Prepared]:
     """Returns the data of the tasks in a recipe, by the task's name.
 
-    Tables, splits, clusters and tokens are kept in the user's cache folder. They are found there by the SHA-256 of the
-    files that they come from.
+    The results of slow steps, such as token sequences, are kept in the user's cache folder. A result is found there by
+    the SHA-256 of the data that it comes from.
 
     Args:
         recipe: The recipe.
         tokenizer: The tokenizer of the recipe's encoder.
-        only: The tasks whose data are wanted; None takes all. The rows of a table do not depend on this choice.
+        only: The tasks whose data are wanted; None takes all. A task has the same dev rows for every choice.
 
     Raises:
         ValueError, FileNotFoundError: If data cannot be read. The message names the file, line and column.

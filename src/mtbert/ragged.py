@@ -46,7 +46,7 @@ class Ragged:
 
     @property
     def owners(self) -> Ends:
-        """For each value, the index of the row that it belongs to, ``[W]``."""
+        """The index of the row of each value, ``[W]``. The type :data:`Ends` only means an int64 array here."""
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def places(self, rows: npt.NDArray[np.int64]) -> Ends:

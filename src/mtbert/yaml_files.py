@@ -108,11 +108,10 @@ class YamlFiles:
 
 
 def _files_beside(name: str, path: Path) -> dict[str, str]:
-    """Returns a dict of all YAML files in the folder of ``path``.
+    """Returns a dict of all YAML files in the folder of ``path``, from the name without suffix to the name with suffix.
 
-    Each value is the name of a file, with the same folder as in ``name``. Each key is the value without suffix. If
-    ``name`` is ``recipes/mine``, an entry is, for example, ``{"recipes/other": "recipes/other.yaml"}``. If the folder
-    does not exist, the dict is empty.
+    All names begin with the same folder as ``name``. If ``name`` is ``recipes/mine``, the dict is, for example,
+    ``{"recipes/other": "recipes/other.yaml"}``. If the folder of ``path`` does not exist, the dict is empty.
     """
     try:
         found = [each for each in sorted(path.parent.iterdir()) if each.suffix in (".yaml", ".yml")]

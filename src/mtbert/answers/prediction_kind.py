@@ -1,6 +1,7 @@
 """The base class :class:`PredictionKind`. Its subclasses give a meaning to the numbers that a head returns.
 
-Dimension key: B examples, K possible answers or parts of an answer, N known labels of all examples.
+Dimension key: B examples, K classes (or candidates) to choose from, N known labels, counted over all examples. An
+example can have several labels.
 """
 
 from __future__ import annotations

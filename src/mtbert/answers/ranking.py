@@ -1,8 +1,7 @@
 """The answer type for rankings: each row of a file holds a query and its candidates.
 
-A row has text columns in this order: the query, the right candidate, and one or more wrong candidates. A row has no
-label column: the number of its texts counts as its label. A head gives each candidate a number, and these numbers
-order the candidates.
+A file has text columns in this order: the query, the right candidate, and one or more wrong candidates. A file has no
+label column. A head gives each candidate a number, and these numbers order the candidates.
 
 Dimension key: B examples, C candidates of an example.
 """

@@ -1,6 +1,6 @@
 """The answer type for scores in a range: one number per example, or the cosine of two vectors.
 
-The model predicts scores that are mapped from the task's range to [0, 1].
+In a prediction, 0 stands for the lowest score of the task's range, and 1 stands for the highest score.
 
 Dimension key: B examples.
 """

@@ -68,8 +68,8 @@ class FolderTokens:
     Attributes:
         roles: A dict from a key in the files, such as ``cls_token``, to the special token with this role.
         others: Special tokens without a role.
-        numbered: A pair (id, token) for each token whose id is in ``file``, in order of ids.
-        file: The file that gives the ids.
+        numbered: A pair (id, token) for each token that has an id in the JSON files, in order of ids.
+        file: The path of the JSON file with these ids.
     """
 
     roles: Mapping[str, _Added]

@@ -42,7 +42,7 @@ def clusters_of_table(size: int, parts: Sequence[tuple[Rows, Rows]]) -> Rows:
 
     The array holds a row for each row of the table. Its columns are the texts of the first task, then the texts of the
     second task, and so on. Texts in one cluster are equal or mean the same. Texts of different tasks are never in one
-    cluster. In a row that a task does not read, each text has a cluster of its own.
+    cluster. If a task does not read a row, each of the task's texts in this row has a cluster of its own.
 
     Args:
         size: The number of rows in the table.

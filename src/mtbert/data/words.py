@@ -142,11 +142,11 @@ class WordReader:
         return str(value) if text else ""
 
     def tagged(self, text: str, tags: Sequence[list[str] | list[Entity] | None]) -> tuple[str, list[str | None], int]:
-        """Returns a row with one tag per word, as a triple: text, label cells, number of widened entities.
+        """Returns a row as a triple: the text, the label cells, and the number of widened entities.
 
-        An entity that covers a part of a word is widened to the whole word. Each label cell in the triple is a JSON
-        list with one tag per word, or None for an empty cell. ``tags`` holds the label cells as they were read: each is
-        a list of tags, a list of entities, or None.
+        Each label cell in the triple is None if the cell is empty, and otherwise a JSON list with a tag for each word
+        of the text, such as ``["B-PER", "O"]``. An entity that covers a part of a word is widened to the whole word.
+        ``tags`` holds the label cells as they were read: each is a list of tags, a list of entities, or None.
 
         Raises:
             ValueError: If the tags do not fit the words, or if earlier rows give tags in another form.

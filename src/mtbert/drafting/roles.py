@@ -160,9 +160,9 @@ def is_pair(first: SeenColumn, second: SeenColumn) -> bool:
 
 
 def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns a :class:`Label` for each column in ``columns`` that at least one answer type can read as labels.
+    """Returns a task for each column in ``columns`` that at least one answer type can read as labels.
 
-    A :class:`Label` describes one task. ``texts`` are the columns that may hold the task's texts.
+    Each task is described by a :class:`Label`. ``texts`` are the columns that may hold the texts of the tasks.
     """
     return [Label([column], types, column.name) for column in columns if (types := suited([column], texts))]
 
@@ -188,13 +188,13 @@ def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Labe
 
 
 def _words_of(label: Label) -> list[str]:
-    """Returns a list with the name of the text column whose words the labels are about; ``[]`` for other labels."""
+    """Returns ``[NAME]`` if the task's labels are about the words in the text column ``NAME``, otherwise ``[]``."""
     text = label.best.columns.get("text")
     return [text] if isinstance(text, str) else []
 
 
 def is_likely_text(column: SeenColumn) -> bool:
-    """Returns whether a column that may hold texts probably does, by its name or by the length of its cells."""
+    """Returns whether the name of a column, or the mean length of its cells, suggests that the column holds texts."""
     return column.mean_words >= WORDS_OF_A_TEXT or _named_text(column)
 
 

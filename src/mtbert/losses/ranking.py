@@ -1,7 +1,7 @@
 """Multiple negatives ranking: among all candidates of a batch, the right one should be the most similar to the query.
 
-A row is a pair or a ranking. In a pair of texts that mean the same, the first text is the query, and the second is its
-only candidate. A ranking consists of a query and several candidates; the wrong ones are used as hard negatives.
+A row is a pair or a ranking. A pair consists of a query and one candidate. The candidate is right if both texts mean
+the same. A ranking consists of a query and several candidates; the wrong candidates are used as hard negatives.
 
 Source: Henderson et al., "Efficient Natural Language Response Suggestion for Smart Reply", 2017, with the scaled cosine
 and the hard negatives of the sentence-transformers library. Unlike in that library, texts that mean the same (a

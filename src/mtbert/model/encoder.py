@@ -284,10 +284,10 @@ class Top(nn.Module):
         return _by_depth(enumerate(floors, self.first + 1))
 
     def multiplied(self, *, first_only: bool) -> int:
-        """Returns how many parameters of this part's transformer layers are applied to every token.
+        """Returns how many parameters of the layers in ``self`` are applied to every token.
 
-        If ``first_only`` is true, the last layer computes outputs for first tokens of sequences only. The parameters
-        that this layer then applies to first tokens only are not counted.
+        If ``first_only`` is true, some parameters of the last layer are applied only to the first token of each
+        sequence. These parameters are not counted.
         """
         return _multiplied(self.layers, first_only=first_only)
 

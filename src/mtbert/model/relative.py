@@ -107,8 +107,9 @@ class ByDistance(ABC):
     Attributes:
         index_R: For each listed distance, the index of its row in the encoder's table.
         rows_RW: For each listed distance, its row.
-        zero: The index of distance 0 in ``rows_RW``. If each span has its own list, a dict from the name of each span
-            to the index in ``rows_RW`` of the span's distance 0.
+        zero: The index of distance 0 in ``rows_RW``. If each span has its own list of distances, there is a distance 0
+            for each span: ``zero`` is then a dict from the name of the span to the index, such as
+            ``{"first": 40, "second": 110}``.
     """
 
     index_R: Tensor
@@ -116,10 +117,9 @@ class ByDistance(ABC):
     zero: int | Mapping[str, int]
 
     def only(self, span: str) -> Self:
-        """Returns a copy of ``self`` that holds only the distances of one span. ``span`` is the name of this span.
+        """Returns a copy of ``self`` for only one part of the batch: the examples of one data table.
 
-        A span is the part of the batch that holds the examples of one data table. If all spans share one list of
-        distances, returns ``self``.
+        ``span`` is the name of this part. If all parts share one list of distances, returns ``self``.
         """
         if not isinstance(self.zero, Mapping):
             return self
@@ -265,10 +265,10 @@ def _disentangled(rows_R3D: Tensor, group: Group, q: Tensor, k: Tensor) -> Tenso
 
 
 def _products(x: Tensor, of_distance_HRE: Tensor) -> Tensor:
-    """Returns the inner products of the vectors in ``x`` with the vectors in ``of_distance_HRE``, ``[H, G, Q, R]``.
+    """Returns the inner product of each vector in ``x`` with the vector of each distance, as a tensor ``[H, G, Q, R]``.
 
-    ``x`` has the shape ``[H, G, Q, E]``. ``of_distance_HRE`` holds, for each of H heads, a vector for each of R
-    distances.
+    ``x`` has the shape ``[H, G, Q, E]``: for each of H heads, a vector for each of Q tokens in each of G sequences.
+    ``of_distance_HRE`` holds, for each head, a vector for each of R distances.
     """
     found: Tensor = x.flatten(1, 2) @ of_distance_HRE.transpose(1, 2)
     return found.view(*x.shape[:3], -1)

@@ -23,11 +23,7 @@ def unwritten(config: EncoderConfig) -> Encoder:
 
 
 class _NoDraw(TorchFunctionMode):
-    """Makes ``nn.init.normal_`` do nothing, because the weights of the encoder are replaced anyway.
-
-    Tensors on the device "meta" have no values to draw. For them, ``normal_`` would make torch import its compiler,
-    which takes about a second.
-    """
+    """Makes ``nn.init.normal_`` do nothing. This saves the time for initial weights that are replaced later anyway."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

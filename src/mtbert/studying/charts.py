@@ -77,7 +77,10 @@ class Curves:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A panel with shares from 0 to 1 in a square: one row and one column for each label; ``nan`` where unknown."""
+    """A panel with a square matrix of shares, such as a confusion matrix of a task's labels.
+
+    Each of the task's labels that are drawn has a row and a column. A share is from 0 to 1, or ``nan`` if unknown.
+    """
 
     title: str
     labels: tuple[str, ...]

@@ -117,7 +117,8 @@ def run_table(results: Results, summary: Summary) -> TextTable:
 def difference_table(results: Results, summary: Summary, against: Against) -> TextTable:
     """Returns a table of score differences between each recipe of the study and another recipe.
 
-    ``against`` says which other recipe: the control that each recipe has, or the study's reference recipe. The last
+    If ``against`` is ``"reference"``, each recipe is compared with the study's reference recipe. If ``against`` is
+    ``"control"``, each recipe is compared with its control, a recipe that usually lacks only one technique. The last
     note below the table says the smallest difference that the study could be expected to find.
     """
     columns = [c for c in _scores_of(summary) if any(c in by for by in summary.comparisons[against].values())]

@@ -15,8 +15,8 @@ class NumberCell(str):
     """The text of a cell that shows numbers. A CSV file has each of the numbers in a column of its own.
 
     Attributes:
-        numbers: The numbers as texts, such as ``{"": "0.91", "sd": "0.02"}``. Each key is the end of the name of a CSV
-            column. In a table's column ``f1``, these two numbers go to the CSV columns ``f1`` and ``f1 sd``.
+        numbers: The numbers as texts, such as ``{"": "0.91", "sd": "0.02"}``. In a table's column ``f1``, the number
+            with the key ``""`` goes to the CSV column ``f1``, and the number with the key ``"sd"`` goes to ``f1 sd``.
     """
 
     numbers: Mapping[str, str]

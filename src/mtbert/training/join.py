@@ -71,7 +71,8 @@ def share_state(run: Run, digests: dict[str, str]) -> None:
     ``digests`` holds the SHA-256 of each data source.
 
     Raises:
-        ValueError: If this process has other data than the first one, or would compute differently.
+        ValueError: If this process has other data, another device, another precision or other package versions than the
+            first process.
     """
     if run.processes.size == 1:
         return

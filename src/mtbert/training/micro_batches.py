@@ -14,8 +14,10 @@ def micro_batches(
     """Divides the examples of a step among forward passes, and yields the examples of each pass.
 
     The rows of a pass have at most ``budget`` tokens together. A longer row gets a pass of its own. If ``budget`` is
-    None, one pass has all examples. A row that several tasks share is in the same pass for all of them, and its tokens
-    count once. ``apart`` takes the name of a task, and returns True if this task must not share rows with others.
+    None, one pass has all examples.
+
+    ``apart`` takes the name of a task, and returns True if the task must not share rows with other tasks. If several of
+    the remaining tasks read the same row, the row is in the same pass for all of them, and its tokens count once.
     """
     if not parts:
         return

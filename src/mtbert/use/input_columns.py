@@ -142,7 +142,7 @@ def _renaming(recipe: Recipe, task: str, key: str, lacking: Sequence[str], inste
     """Returns a change of the recipe that replaces missing columns of ``task``.
 
     The change is, for example, ``tasks.sst.columns.text=COLUMN``. Returns None if the setting ``key`` contains no
-    missing column, or if the names of its columns are the names of the classes, which cannot change after training.
+    missing column, or if this setting contains a column for each class.
 
     Args:
         recipe: The recipe of a trained model.
@@ -161,7 +161,7 @@ def _renaming(recipe: Recipe, task: str, key: str, lacking: Sequence[str], inste
 
 
 def _change(recipe: Recipe, task: str, columns: Sequence[str], key: str = "columns.text") -> str:
-    """Returns the change, as ``a.b=c``, that lets a task read other columns."""
+    """Returns a change of the recipe, such as ``tasks.sst.columns.text=review``, that makes a task read ``columns``."""
     value = yaml_text.inline(columns[0] if len(columns) == 1 else list(columns))
     return f"{_key(recipe, task, key)}={clean(value)}"
 

@@ -174,8 +174,8 @@ def _texts(
     """Returns the rows of an unlabelled file, with the text columns of ``tasks``.
 
     Args:
-        recipe: The recipe of the run. It names the text columns. A text may be a list of words where training allows
-            it.
+        recipe: The recipe of the run. It says which columns hold texts, and which of these columns may hold lists of
+            words.
         tasks: The tasks that will answer.
         file: The file, relative to ``root``.
         root: The folder.

@@ -28,11 +28,10 @@ REPAIR = "Give another folder, or remove this one."
 
 
 class Job(Settings):
-    """The content of ``job.json``: the model, tasks, columns and options of all output files in a folder.
+    """The content of ``job.json``, which says how all output files in a folder are made.
 
-    The output files contain the model's answers to the rows of the input files.
-
-    If the input files are JSON lines, their columns are not listed, because each line has its own keys.
+    The output files contain a model's answers to the rows of the input files. If the input files are JSON lines,
+    ``columns`` is empty, because each line has its own keys.
     """
 
     format: int = JOB_FORMAT
@@ -146,7 +145,7 @@ class PartFolder:
         self._records = folder / RECORDS
 
     def part(self, given: InputFile, number: int) -> Path:
-        """Returns the path of a part."""
+        """Returns the path of an output file: part ``number`` of the answers to the input file ``given``."""
         return self.folder / given.place.with_name(f"{given.stem}-{number:05}{self.suffix}")
 
     def record(self, given: InputFile, number: int) -> PartRecord | None:
@@ -316,7 +315,7 @@ def _text_writer(opened: Any, scorer: Scorer) -> Callable[[Block, ScoredBlock], 
 def _with_answers(table: Any, scored: ScoredBlock, scorer: Scorer) -> Any:
     """Returns an Arrow table with the answers added as its last columns.
 
-    If the rows are numbered, a column with these numbers is added as the first column of the table.
+    If ``scored`` holds row numbers, a column with these numbers is added as the first column of the table.
     """
     import pyarrow as pa
 

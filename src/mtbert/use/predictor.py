@@ -270,9 +270,8 @@ def load(path: str | Path) -> Predictor:
     - The folder of a model, such as ``best/`` or ``last/`` in the folder of a run.
     - The folder of a run. Its best model is loaded or, if there is none yet, its newest.
     - ``user/name`` or ``user/name@revision``, a model that ``mtbert push`` has put on the Hugging Face Hub. The model
-      is fetched once, and then found in the cache without a network. It is not fetched if ``path`` exists on this
-      machine, or if ``path`` has no revision and there is a local folder ``user``: ``path`` is then taken for a local
-      path.
+      is fetched once, and then found in the cache without a network. If ``path`` exists on this machine, nothing is
+      fetched. If there is a local folder ``user``, a name without revision is never fetched.
 
     Raises:
         FileNotFoundError: If there is no model at ``path``.

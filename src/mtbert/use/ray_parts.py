@@ -76,8 +76,8 @@ def make_all(
         maker: Knows which parts are missing.
         found: The input files.
         address: The address of the cluster, or ``local``, which starts one on this machine.
-        made: Called when the cluster has made a part of a Parquet file, or all parts of a text file. Its arguments are
-            the number of these parts, the number of their rows, and the share of all work that is done.
+        made: Called each time when the cluster has made some more parts. The arguments are the number of new parts, the
+            number of rows in the new parts, and the share of all work that is done.
 
     Raises:
         ValueError: If Ray is not installed, if there is no cluster at the address, or if an input file cannot be used.

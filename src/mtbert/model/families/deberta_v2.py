@@ -144,14 +144,14 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
 
 
 def buckets(span: int, farthest: int, number: int) -> list[int]:
-    """Returns a list with the number of the bucket of each distance from 0 to ``number - 1``.
+    """Returns a list with the index of the bucket of each distance: 0, 1, 2, and so on.
 
     A bucket is a group of distances that the model does not tell apart. A distance of at most ``span // 2`` is alone in
-    its bucket, and the bucket's number equals the distance. Each further bucket holds a range of distances, and the
+    its bucket, and the bucket's index equals the distance. Each further bucket holds a range of distances, and the
     ranges get longer with the distance. As in transformers, logarithms are computed in float32.
 
     Distances below ``farthest`` are in the buckets 0 to ``span - 1``. Longer distances are in buckets with higher
-    numbers. An odd ``span`` has the same effect as ``span - 1``.
+    indices. An odd ``span`` has the same effect as ``span - 1``. ``number`` is the number of distances.
 
     >>> buckets(span=8, farthest=16, number=18)
     [0, 1, 2, 3, 4, 5, 5, 6, 6, 6, 7, 7, 7, 7, 7, 7, 8, 8]

@@ -133,10 +133,10 @@ def _follows(model: Model, data: Dataset, found: Mapping[str, Tensor]) -> float:
 
 
 def _of_vectors(model: Model, data: Dataset, name: str, theirs: Tensor) -> float:
-    """Returns the largest difference between the exported model's vectors ``[B, T, D]`` and the original model's.
+    """Returns the largest difference between the vectors of an exported model and the vectors of ``model``.
 
-    Numbers at the same place in both vectors are compared. Their difference is divided by the norm of the original
-    model's vector.
+    ``theirs`` holds the vectors of the exported model, ``[B, T, D]``. Each example has T vectors. Differences are
+    divided by the norm of the vector of ``model``.
     """
     ours = torch.stack(scoring.pooled_vectors(model, data), 1)
     if ours.shape == theirs.shape:

@@ -150,9 +150,9 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
 
 
 def _apart(exporter: Exporter, wanted: Wanted) -> tuple[str, ...]:
-    """Returns the tasks that would share a graph with another task if the user gave the option ``together``.
+    """Returns the tasks that get a graph of their own, but could share a graph with the option ``together``.
 
-    The tuple is empty if the user has given this option, or if the format does not have it.
+    If the user has given this option, or if the export format lacks the option, the tuple is empty.
     """
     if "together" in wanted.options or "together" not in exporter.options:
         return ()
