@@ -108,10 +108,9 @@ class YamlFiles:
 
 
 def _files_beside(name: str, path: Path) -> dict[str, str]:
-    """Returns a dict of all YAML files in the folder of ``path``, from the name without suffix to the name with suffix.
+    """Returns a dict of the YAML files beside ``path``, for example ``{"recipes/other": "recipes/other.yaml"}``.
 
-    All names begin with the same folder as ``name``. If ``name`` is ``recipes/mine``, the dict is, for example,
-    ``{"recipes/other": "recipes/other.yaml"}``. If the folder of ``path`` does not exist, the dict is empty.
+    ``name`` is ``path`` as the user wrote it, ``recipes/mine`` in this example.
     """
     try:
         found = [each for each in sorted(path.parent.iterdir()) if each.suffix in (".yaml", ".yml")]

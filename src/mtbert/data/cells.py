@@ -262,7 +262,7 @@ def _utf8(what: str, text: str) -> str:
 
 
 def any_text(value: object) -> str:
-    """Returns the text of a cell. The words of a list are joined by spaces. Other values give an empty string."""
+    """Returns a cell's text or, if it is a list, its words joined by spaces; an empty string for any other value."""
     try:
         return as_text(" ".join(map(str, value)) if isinstance(value, list | tuple) else value)
     except ValueError:

@@ -144,7 +144,7 @@ def row(span: int, bucket: Sequence[int] | None, values_R: Tensor) -> Tensor:
 
 
 def buckets(span: int, farthest: int, number: int) -> list[int]:
-    """Returns a list with the index of the bucket of each distance: 0, 1, 2, and so on.
+    """Returns, for the distances 0, 1, 2 and so on, the index of the bucket of each distance.
 
     A bucket is a group of distances that the model does not tell apart. A distance of at most ``span // 2`` is alone in
     its bucket, and the bucket's index equals the distance. Each further bucket holds a range of distances, and the

@@ -150,7 +150,7 @@ def _export_as(model: Path | Predictor, order: _Order, console: Console, warning
 
 
 def _apart(exporter: Exporter, wanted: Wanted) -> tuple[str, ...]:
-    """Returns the tasks that get a graph of their own, but could share a graph with the option ``together``.
+    """Returns the tasks that would share a graph if the user had given the option ``together``.
 
     If the user has given this option, or if the export format lacks the option, the tuple is empty.
     """
