@@ -181,9 +181,12 @@ def _uneven(
 def _is_uneven(fraction: float, dev: int, size: int) -> bool:
     """Returns whether dev has far too many or far too few examples of a class.
 
-    The class has ``size`` examples in train and dev together. Of these examples, ``dev`` are in dev, and
-    ``fraction * size`` should be in dev. If dev has none of the examples, it has far too few only if
-    ``fraction * size`` is at least ``EXPECTED``.
+    The class has ``size`` examples in train and dev together. The number of its examples in dev is ``dev``, and should
+    be ``fraction * size``.
+
+    - Far too many: all examples of the class. Two or more are also far too many if they are more than ``UNEVEN`` times
+      the number that should be in dev.
+    - Far too few: none, if at least ``EXPECTED`` examples should be in dev.
 
     >>> [_is_uneven(0.1, dev, 25) for dev in (0, 1, 6, 7)], _is_uneven(0.1, 1, 1), _is_uneven(0.1, 0, 5)
     ([True, False, False, True], True, False)

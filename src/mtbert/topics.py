@@ -22,8 +22,8 @@ def topics_about(words: str) -> dict[str, str]:
     A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no heading fits, the
     texts of the topics are searched in the same way, and the topic with the most mentions comes first.
 
-    If any topic is found, topics whose name is similar to one of ``words`` come before it, such as ``serve`` for the
-    word ``serving``.
+    If no topic is found, the dict is empty. Otherwise, the dict begins with pages whose names are similar to one of
+    ``words``, such as the page ``serve`` for the word ``serving``. The topics that were found follow.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}
@@ -51,7 +51,7 @@ def topic_text(topic: str) -> str:
 
     Args:
         topic: The name of a page, such as ``install``; or a page and one of its headings, such as
-            ``install/check-the-machine``. A section includes the sections below it.
+            ``install/check-the-machine``. For a heading, the text is the section with all its subsections.
 
     Raises:
         ValueError: If there is no such page or heading. The message suggests the most similar one.
@@ -74,7 +74,9 @@ def topic_text(topic: str) -> str:
 
 
 def slug(title: str) -> str:
-    """Returns a heading as names of topics contain it: in lower case, with dashes between the words.
+    """Returns a heading in lower case, with dashes between the words, and without punctuation.
+
+    The names of topics contain headings in this form.
 
     >>> slug("Check the `machine`!")
     'check-the-machine'

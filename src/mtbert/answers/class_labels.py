@@ -267,11 +267,11 @@ def check_codes(task: TaskFacts) -> None:
 def sets(labels: Sequence[str]) -> tuple[list[str], int]:
     """Returns a pair: the class names that look like sets of labels, and the number of different parts of all names.
 
-    A name is split into parts at ``;``, ``|`` or ``,``. A name without these characters is split at white space if all
-    its parts are whole numbers. Brackets around a name are ignored.
+    The parts of a name are separated by ``;``, ``|`` or ``,``, or by white space if all parts are whole numbers.
+    Brackets around a name belong to no part.
 
-    Names with several parts look like sets if all names are in brackets, or if a few different parts make up many
-    names. If no name looks like a set, returns ``([], 0)``.
+    The names with several parts are returned if all names are in brackets, or if all names together have only a few
+    different parts. Otherwise, returns ``([], 0)``.
 
     >>> sets(["a", "b", "a;b"])
     (['a;b'], 2)

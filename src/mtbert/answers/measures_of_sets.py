@@ -107,7 +107,10 @@ def _commonest(labels_BK: Labels) -> Labels:
 
 
 def average_precisions(prediction_BK: Array, labels_BK: Labels) -> list[float]:
-    """Returns the average precision of each label over the rows in which it is known; 0 if no row has the label."""
+    """Returns the average precision of each label, or 0 for a label that is 1 in no row.
+
+    Rows in which the label is unknown (``nan``) are left out.
+    """
     from sklearn.metrics import average_precision_score
 
     found = []

@@ -130,10 +130,10 @@ class ScoreLabels(LabelKind[Labels]):
 
 @dataclass(frozen=True)
 class Score(PredictionKind[Labels]):
-    """Predictions with one score per example, ``[B]``, mapped from the task's range to [0, 1].
+    """Predictions with one number per example, ``[B]``, that stands for a score.
 
-    With the cosine head, the prediction is the cosine itself, which is not mapped and can be negative. Predictions are
-    not clamped.
+    The number 0 stands for the lowest score of the task's range, and 1 for the highest. Predictions are not clamped, so
+    they may be below 0 or above 1. With the cosine head, the number is the cosine.
     """
 
     feeds: tuple[str, ...] = ("score",)

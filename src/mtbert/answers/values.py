@@ -84,11 +84,15 @@ class ColumnFacts(Protocol):
 class WrongCell(ValueError):
     """The error for a cell that cannot be read as a label.
 
-    ``row`` and ``column`` are the indices of the cell's row and column.
+    The error has two messages. The message for training is ``str(error)``. The message for scoring a trained model is
+    the attribute ``trained``.
 
-    The error has two messages, which begin with ``why``. For training, ``str(error)`` goes on with ``repair``. For
-    scoring a trained model, ``error.trained`` goes on with the argument ``trained`` or, if that is empty, with
-    ``repair`` too.
+    Args:
+        row: The index of the cell's row.
+        why: The first part of both messages: what is wrong with the cell.
+        column: The index of the cell's column.
+        repair: The second part of the message for training.
+        trained: The second part of the message for scoring a trained model. If it is empty, both messages are equal.
     """
 
     def __init__(self, row: int, why: str, column: int = 0, *, repair: str = "", trained: str = "") -> None:
@@ -174,7 +178,8 @@ class Judged:
 
     - ``answer``: the answers, in the same form as labels. All other fields are ``[B]``.
     - ``p_B``: the probability of the answer; ``nan`` if the head gives no probabilities.
-    - ``distance_B``: how far the answer is from the label: in classes, in wrong labels, or in the unit of scores.
+    - ``distance_B``: how far the answer is from the label. The unit depends on the answer type. For example, 2 means
+      that two labels of a set are wrong, or that a score is wrong by 2.
     - ``loss_B``: a number that is higher for worse answers. If the head gives probabilities, it is ``-log p(label)`` in
       nats, or the cross-entropy to a soft label. For a cosine, it is the distance between cosine and threshold if the
       answer is wrong, and minus this distance if the answer is right. For a score, it is ``distance_B``.

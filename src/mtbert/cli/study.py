@@ -43,7 +43,7 @@ def study(
 
     Shipped studies: 'demo' has generated data and nine runs (about 20 minutes on two busy cores). 'paper' has the
     recipes called paper/... . 'quick' has the same techniques with MiniLM and shorter runs. 'best' has the recipes of
-    'quick' and the recipe 'best'. 'best-parts' has the recipe 'best', each time without one of its parts. 'six' has
+    'quick' and the recipe 'best'. 'best-parts' has the recipe 'best' and variants that each lack one part. 'six' has
     seven tasks from six data sets, and compares two ways to learn them: a single model for all tasks, and a separate
     model for each task.
 

@@ -68,9 +68,9 @@ class CellGroup:
     numbers: NumberForm | None = field(default=None, compare=False)
 
     def written(self, numbers: Sequence[float]) -> str | None:
-        """Returns the text that a row has in the columns of this group, or None if all of its cells there are empty.
+        """Joins the cells of one row to one string. Returns None if the row has no label or weight.
 
-        ``numbers`` holds these cells as numbers. An empty cell is ``nan``.
+        ``numbers`` holds one number for each column of this group. For an empty cell, the number is ``nan``.
         """
         assert self.numbers is not None
         return self.join(list(map(self.numbers.written, numbers)))

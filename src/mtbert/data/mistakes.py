@@ -1,4 +1,4 @@
-"""Exceptions for mistakes in a user's data. Their messages advise differently if a model is trained already."""
+"""Exceptions for mistakes in a user's data. Each has a message for training, and another for using a trained model."""
 
 from collections.abc import Sequence
 

@@ -163,10 +163,10 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _with_tokens(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns the text numbers of all tokens in ``encodings``, except special tokens.
+    """Returns a set of numbers that says which texts have tokens, such as ``{0, 1}``. Special tokens do not count.
 
-    A token of a single text, or of the first text of a pair, has the number 0. A token of the second text of a pair has
-    the number 1. A token that the tokenizer assigns to no text has None in place of a number.
+    The set contains 0 if a single text, or the first text of a pair, has a token. The set contains 1 if the second text
+    of a pair has a token. The set contains None if a token belongs to no text.
     """
     return {
         number

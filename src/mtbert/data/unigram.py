@@ -1,23 +1,23 @@
 """Tokenizers from the SentencePiece model of a folder that has no ``tokenizer.json``: DeBERTa-v2, XLM-R and CamemBERT.
 
-A text gets the ids that the SentencePiece library gives it. As in transformers, special tokens are found in the text
-first. Then characters are replaced and composed. The tokenizers library alone would do this differently from
-SentencePiece. This module corrects two differences:
+Apart from a few rare texts, the ids equal those of the SentencePiece library.
 
-- Replacing: The model has a table of characters and their replacements. The tokenizers library drops the marks (such as
-  accents) of a character that the table replaces: ``½́`` would lose its mark. Here, each mark is first separated from
-  the character before it. Then the table is applied, and finally letters and marks are composed.
-- Composing: SentencePiece composes a letter with the marks after it, and never changes the order of marks. NFC, the
-  composition of the tokenizers library, may change the order. So NFC is applied here to a letter with only one mark at
-  a time.
+As in transformers, special tokens are found in the text first. Then characters are replaced by means of a table in the
+model. Finally, a letter and the marks after it are composed: ``e`` and an accent become ``é``. The tokenizers library
+does both steps, with two precautions:
 
-Two differences remain:
+- Replacing: The library would drop the marks of a character that it replaces, such as the accent of ``½́``. So each mark
+  is separated from the character before it.
+- Composing: The library's function, NFC, may change the order of the marks after a letter. So NFC gets one mark of a
+  letter at a time.
 
-- A letter that is already composed, such as ``ê``, and another mark after it are composed here. SentencePiece leaves
-  both as they are.
-- After replacements, a text may contain the name of a special token, such as ``[SEP]``, by chance. If the first two
-  characters of the name are unknown, SentencePiece makes a single unknown token of the two. Here, each of the two
-  characters becomes an unknown token.
+The ids differ from those of SentencePiece in three rare cases:
+
+- A mark follows a letter that is composed already, such as ``ê``. The two are composed here, but not by SentencePiece.
+- Replaced characters spell the name of a special token, such as ``[SEP]``. If the model does not know the first two
+  characters of the name, they become two unknown tokens here, but one unknown token in SentencePiece.
+- Two ways to divide a text into tokens are equally likely, as in ``aaaaaaaa``. Rounding decides, and SentencePiece
+  rounds to 32 bits.
 
 Source: Kudo and Richardson, "SentencePiece: A simple and language independent subword tokenizer and detokenizer for
 Neural Text Processing", 2018.

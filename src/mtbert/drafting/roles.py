@@ -168,11 +168,10 @@ def _labels(columns: Sequence[SeenColumn], texts: Sequence[SeenColumn]) -> list[
 
 
 def _together(labels: Sequence[Label], texts: Sequence[SeenColumn]) -> list[Label]:
-    """Returns the tasks in ``labels``, after merging the tasks whose label columns have the same set of values.
+    """Returns the tasks in ``labels``, after merging tasks whose label columns have the same set of values.
 
-    Each :class:`Label` describes a task. For example, the tasks of three columns that each contain only ``0`` and ``1``
-    become one task with three columns. Tasks are not merged if no answer type suits the merged task with a degree of
-    at least ``GOOD``.
+    Each :class:`Label` describes a task. For example, three tasks whose label columns contain only ``0`` and ``1``
+    become one task with three label columns. Tasks are merged only if an answer type suits the merged task well.
     """
     found = list(labels)
     alike: dict[frozenset[str], list[Label]] = {}

@@ -37,8 +37,8 @@ OTHER_ENCODERS = f"answerdotai/ModernBERT-base (English, larger) or {MULTILINGUA
 def recipe_text(tables: Sequence[TableGuess], out: Path, seeds: Mapping[str, int] | None = None) -> str:
     """Returns the text of a recipe for ``tables``, to be written to the file ``out``.
 
-    ``seeds`` maps the name of a table to its ``dev_seed``. For a table that only one task reads, the key is the name of
-    the task. A table that is not in ``seeds`` has the default ``dev_seed``.
+    ``seeds`` holds the values of ``dev_seed`` to write. A key is the name of a table that several tasks read, or the
+    name of a task that has a table to itself. Without a key in ``seeds``, the text has no ``dev_seed``.
     """
     folder = files.resolved(out.parent)  # as the recipe's paths are read
     seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]

@@ -98,8 +98,7 @@ class Model(nn.Module):
         """Returns the output of the embedding layer, ``[N, D]``.
 
         ``generator`` draws the dropout masks; None means no dropout. If the function ``watch`` is given, it is
-        called before the layer runs. Its argument says which tokens and which sequences of the batch belong to each
-        :class:`~mtbert.batch.Span`.
+        called before the layer runs; for its argument, see :data:`Watch`.
         """
         if watch is not None:
             watch(_rows(batch.layout))

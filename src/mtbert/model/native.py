@@ -29,8 +29,9 @@ class NativeHead:
             linear layer.
         bias: Whether the linear layers before the last have a bias. The last linear layer always has a bias.
         norm: The norm that follows the activation of each linear layer except the last; None if there is none.
-        pooling_key: The key of ``config.json`` that says for which tokens the head reads the output: for the first
-            token (``cls``), or the mean over all tokens (``mean``). None if the head always reads the first token.
+        pooling_key: The key of ``config.json`` that says what the head reads. The value ``cls`` means the output for
+            the first token, and ``mean`` means the mean of the outputs for all tokens. If ``pooling_key`` is None, the
+            head always reads the output for the first token.
         words: Whether the family's class for token classification has this head too. If not, the head of that class is
             a single linear layer.
     """

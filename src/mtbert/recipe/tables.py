@@ -136,7 +136,10 @@ def drop_inherited(raw: Mapping[str, Any]) -> None:
 
 
 def without_table(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings of a task without those that belong to its table, such as ``batch_size``."""
+    """Returns the settings of a task, but leaves out ``columns.id`` and all keys in ``OF_TABLE``, such as ``train``.
+
+    The settings that are left out belong to the task's table.
+    """
     found = {key: value for key, value in task.items() if key not in OF_TABLE}
     if isinstance(columns := found.get("columns"), Mapping):
         found["columns"] = {key: value for key, value in columns.items() if key != "id"}

@@ -72,9 +72,9 @@ def shown_against(summary: Summary) -> Against:
 def judged_rows(summary: Summary, against: Against) -> dict[str, tuple[str, Comparison]]:
     """Returns a dict from recipe name to a pair: the name of a score, and the comparison by this score.
 
-    Each recipe of the study is compared with its control or with the reference recipe; the parameter ``against``
-    chooses which. If the recipe is compared by the score ``summary.main``, this score is taken. Otherwise, if the
-    recipe is compared by a single score, the single score is taken. Otherwise, the recipe is left out.
+    The comparison is between the recipe and its control, or between the recipe and the reference recipe; ``against``
+    chooses which. The method :meth:`Summary.judged_by` chooses the score. If the method returns None, the recipe is
+    left out.
 
     Clear effects come before unclear ones; in both groups, the largest improvement comes first.
     """

@@ -110,11 +110,11 @@ def load_study(name: str | Mapping[str, Any], overrides: Sequence[str] = ()) -> 
 
 
 def _without_recipes(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, RecipeLike]]:
-    """Separates a study from those of its recipes that are dicts or ``Recipe`` objects, and returns both as a pair.
+    """Returns a pair: a copy of the study ``given``, and a dict of recipes that are taken out of the copy.
 
-    ``given`` is the study: the content of a study's file, as a dict. Each row of the study has a recipe: a name, a dict
-    or a ``Recipe``. The second item of the pair maps the name of a row to its recipe, for all rows whose recipe is a
-    dict or a ``Recipe``. In the returned study, the text ``GIVEN`` stands in place of each of these recipes.
+    ``given`` has the form of a study's file. Each row of a study has a recipe: a name, a dict or a ``Recipe``. If the
+    recipe is a name, the recipe stays in the copy. Otherwise, the text ``GIVEN`` takes the place of the recipe, and the
+    second item of the pair maps the name of the row to the recipe.
     """
     content, recipes = dict(given), dict[str, RecipeLike]()
     if isinstance(content.get("rows"), Mapping):
@@ -223,8 +223,9 @@ def _drawn(recipe: Recipe, task: TaskRecipe) -> object:
 def _control(study: StudySettings, name: str, base: str, of_recipe: str | None) -> str | None:
     """Returns the name of the control of the row ``base``: the row of the study that ``base`` is compared with.
 
-    If the study's file names a control for ``base``, returns this control. Otherwise, returns the first row, except
-    ``base``, that uses the recipe called ``of_recipe``. If ``of_recipe`` is None too, returns None.
+    - If the study's file names a control for ``base``, returns this control.
+    - Otherwise, if ``of_recipe`` is None, returns None.
+    - Otherwise, returns the first row, except ``base``, that uses the recipe called ``of_recipe``.
 
     Args:
         study: The settings of the study.

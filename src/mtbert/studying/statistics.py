@@ -110,9 +110,9 @@ class ScoreEstimate(Estimate):
         The interval is Wilson's score interval, which is made for a share of right answers among ``n`` examples. The
         quantile is that of Student's t distribution.
 
-        If the score is the share of right answers of a single run, ``n`` is the number of examples. Otherwise, ``n`` is
-        computed from the standard error ``se``. If ``se`` is 0, ``n`` is the number of examples if the score is a share
-        of right answers. For other scores, the interval then cannot be computed.
+        - Share of right answers, and a single run or a standard error ``se`` of 0: ``n`` is the number of examples.
+        - Share of right answers, in all other cases: ``n`` is computed from ``se``.
+        - Other scores: ``n`` is computed from ``se``. If ``se`` is 0, the interval cannot be computed.
 
         The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
         interval is wide, even if all answers are right.

@@ -94,11 +94,12 @@ class Summary:
         """Returns the smallest true difference in a score that the tests of this study would find in 80% of cases.
 
         Each test compares a recipe with its control or with the reference recipe, by the score named in ``score``.
-        ``against`` chooses between control and reference. The smallest difference is computed for each test, and the
-        median of these differences is returned. If a smallest difference is larger than the largest possible
-        difference, infinity takes its place. The level of a test is 0.05 divided by the number of tests (the first step
-        of Holm's method). A recipe that gives the same answers as the other one counts as a test here, but not in the
-        median. If no test is left for the median, returns None.
+        ``against`` chooses between control and reference. The level of a test is 0.05 divided by the number of tests
+        (the first step of Holm's method).
+
+        The smallest difference is computed for each test, and the median of these differences is returned. If a
+        smallest difference is larger than the largest possible difference, infinity takes its place. Tests of two
+        recipes with the same answers are left out of the median. If no test is left, returns None.
         """
         found = [by[score].difference for by in self.comparisons[against].values() if score in by]
         alpha = (1 - statistics.LEVEL) / max(1, len(found))

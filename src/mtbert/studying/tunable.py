@@ -38,8 +38,7 @@ class Tuning:
         on a held-out part of train.
 
         Raises:
-            ValueError: If ``on_dev`` is false, and a task to score has no dev file. The dev data of such a task are
-                already a held-out part of train.
+            ValueError: If ``on_dev`` is false, and a task to score has no dev file.
         """
         found = self.recipe(chosen)
         if self.on_dev:

@@ -84,7 +84,7 @@ def fed_in_processes(
     processes: Processes,
     device: torch.device,
 ) -> list[dict[str, Fed]]:
-    """Computes whole-batch losses over the forward passes of all processes, and divides each loss among the passes.
+    """Computes whole-batch losses over the forward passes of all processes. Each process calls this function.
 
     The processes exchange their tensors ``gathered``.
 
@@ -95,7 +95,8 @@ def fed_in_processes(
         device: The device on which the losses are computed.
 
     Returns:
-        For each pass of this process, a dict from the key of a loss to the part of the loss that belongs to the pass.
+        For each pass of this process, a dict from the key of a loss to a :class:`Fed`: the pass's share of the loss
+        value, and the gradients of the loss with respect to the tensors of the pass.
     """
     of_ranks = processes.all(gathered)
     everything = [

@@ -1,8 +1,8 @@
 """The objective of a step: the weighted sum of all losses of all tasks, computed in one or more forward passes.
 
 A step consists of one or more shards (``training/shards.py``). If memory is limited, a shard is split into several
-forward passes (``training/micro_batches.py``). Losses that compare all examples of a batch are then computed from all
-passes of all shards (``training/grad_cache.py``).
+forward passes (``training/micro_batches.py``). A loss that compares all examples of a batch always sees the examples of
+all passes and all shards (``training/grad_cache.py``).
 
 Dimension key: B examples of a task in a pass.
 """
@@ -67,7 +67,7 @@ class Shard:
     Attributes:
         begin: A function that is called before the first pass. It sets the state of the random generator.
         batches: The batch of each forward pass.
-        amounts: For each task, how much all its examples in the step count, see :meth:`mtbert.batch.Dataset.amount`.
+        amounts: For each task, the :meth:`~mtbert.batch.Dataset.amount` of its examples in all shards of the step.
         first: The results of running all passes once in advance, without gradients; None if no loss needs them.
     """
 

@@ -47,9 +47,10 @@ class Sums:
     """The sums over some shards of a step.
 
     Attributes:
-        gradients: A flat list with the gradient of each trained weight; None counts as zeros. If the recipe needs a
-            separate gradient for each task, more entries come first: for each task, the gradient of the task's loss
-            with respect to each shared weight. The later entries of the shared weights are then None.
+        gradients: A flat list of gradients; None counts as zeros. By default, the list has one entry for each trained
+            weight. If the recipe needs a separate gradient for each task, the list has two parts. The first part has,
+            task by task, one entry for each shared weight. The second part has one entry for each trained weight, but
+            the entries for shared weights are None.
         losses: The value of each loss before weighting, keyed by ``task.loss``.
         tokens: The number of tokens.
         error: Why there are no sums: a message about a loss that is not finite. None if there are sums.

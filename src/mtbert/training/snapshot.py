@@ -103,8 +103,11 @@ def _tensors(run: Run) -> dict[str, Tensor]:
 def _modules(run: Run) -> dict[str, torch.nn.Module]:
     """Returns a dict with the modules whose weights are saved beside the model folder, so that a run can be resumed.
 
-    ``own`` holds the weights that belong to losses. If the run averages weights, ``average`` is the model with averaged
-    weights. If the run averages weights or uses LoRA, ``model`` is the model that is trained.
+    The dict has up to three keys:
+
+    - ``own``: the weights that belong to losses.
+    - ``average``: the model with averaged weights. Only if the run averages weights.
+    - ``model``: the model that is trained. Only if the run averages weights or uses LoRA.
     """
     modules: dict[str, torch.nn.Module] = {"own": run.objective.own}
     if run.ema is not None:

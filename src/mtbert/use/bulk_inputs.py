@@ -23,14 +23,12 @@ def is_pattern(source: str) -> bool:
 
 
 def find_inputs(pattern: str, folder: Path) -> list[InputFile]:
-    """Returns the files that match ``pattern``, sorted by name.
-
-    ``folder`` is the output folder. If an earlier job has written to it, matching files in the folder are left out.
+    """Returns the files that match ``pattern``, sorted by name. Files in the output folder ``folder`` are left out.
 
     Raises:
-        ValueError, FileNotFoundError: If no file matches or is left, if matching files lie in an output folder to which
-            no job has written yet, if the output files for two input files would have the same names, or if the input
-            files have different endings.
+        FileNotFoundError: If no file matches.
+        ValueError: If ``folder`` contains matching files although no job has written to ``folder`` yet, if all matching
+            files are in ``folder``, or if the pattern or the name of a file cannot be used.
     """
     option = f"--input '{clean(pattern)}'"
     if is_pattern(pattern):

@@ -199,14 +199,14 @@ def fitting(
 ) -> Fitting:
     """Returns the tasks that can answer the rows of an input, and the columns that each of them reads.
 
-    A task reads the text columns that the recipe names. If the input lacks these columns, the task may read others:
+    A task reads the text columns that the recipe names for the task. If the input lacks these columns, the task may
+    read other columns:
 
-    - The recipe names a text column for each task of single texts. If the input has exactly one of these columns, all
-      tasks of single texts read this column.
-    - The recipe names a pair of text columns for each task of pairs. If the input has exactly one of these pairs, all
-      tasks of pairs read this pair.
-    - If no task has its text columns in the input, and exactly one column is left beside ids, labels and weights, all
-      tasks of single texts read this column.
+    - A task of single texts reads the text column of another task of single texts, if the input has exactly one such
+      column.
+    - A task of pairs reads the two text columns of another task of pairs, if the input has exactly one such pair.
+    - If the input has the text columns of no task, and only one column beside ids, labels and weights, all tasks of
+      single texts read this column.
 
     Args:
         predictor: The model.

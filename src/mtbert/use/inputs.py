@@ -65,7 +65,7 @@ class Pool:
         data: The rows whose texts are not empty, as a data set of the task.
         texts: The names of the text columns that the task reads in this file.
         whole: All columns and rows of the file.
-        notes: Messages about the file. Warnings count the rows with an empty text, for example.
+        notes: Messages about the file, such as a warning that says how many rows have an empty text.
     """
 
     data: Dataset

@@ -73,10 +73,10 @@ class Maker:
                 number += 1
 
     def ended(self, given: InputFile) -> bool:
-        """Returns whether this command has nothing more to make for an input file.
+        """Returns whether this command is done with an input file.
 
-        The answers to a file are written in parts. All parts that this command makes must be finished, and also the
-        last part of the file, even if another command makes it.
+        The answers to a file are written in parts, and several commands may share the parts. This command is done if
+        all its own parts and the last part of the file are finished. Another command may make the last part.
         """
         return self.complete(self.parts.finished(given), lambda number: self.share.has(given.number + number))
 

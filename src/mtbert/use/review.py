@@ -1,15 +1,15 @@
 """The command ``review``: chooses the rows of a pool that a person should label next.
 
-These are the rows about which the model is least certain. Left out are:
+A pool is a file with texts for a task. The command chooses the rows of the pool about which the model is least certain.
+The least certain row is chosen first. A row of the pool is left out in these cases:
 
-- rows of train that have a label for the task,
-- rows with a text that also occurs in dev, because no text may be in both train and dev (if several tasks read the
-  same files, the texts of all these tasks count),
-- rows that have a label in the pool already,
-- rows with almost the same words as a row that is already chosen. (The least certain rows are chosen first.)
+- The row has a label for the task already.
+- Train has a row with the same texts and a label for the task.
+- A text of the row is also in dev. (If several tasks read the same files, the texts of all these tasks count.)
+- The row has almost the same words as a row that is already chosen.
 
-The file that is written has all columns that the recipe reads from train, whatever their names in the pool. Once
-labelled, it can be one more train file.
+The chosen rows are written to a file. The file has all columns that the recipe reads from train, under the names that
+the columns have in train. After labelling, the file can be one more train file.
 """
 
 import itertools

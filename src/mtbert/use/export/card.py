@@ -121,7 +121,7 @@ def base(origin: Origin | None) -> str:
 
 
 def code(text: str) -> str:
-    """Returns Markdown that shows ``text`` as code, on one line, outside of a table.
+    """Returns Markdown that shows ``text`` as code, on one line. The Markdown is not suited for the cell of a table.
 
     >>> print(code("a`b"))
     ``a`b``

@@ -78,10 +78,9 @@ class GraphEngine:
         return {one.task.name: found[one.task.name] for one in data}
 
     def _answers(self, span: Shared, vectors: bool) -> dict[str, tuple[Tensor, ...]]:
-        """Returns a dict from task name to the raw predictions and, if ``vectors`` is true, the vectors for the head.
+        """Returns a dict from task name to a tuple of tensors, as :meth:`__call__` returns it.
 
-        Each value is a tuple of tensors, as :meth:`__call__` returns it. ``span`` holds rows that several
-        tasks share, and says which of these rows are examples of which task.
+        ``span`` holds the rows to encode, and says which of these rows are examples of which task.
         """
         session = self._sessions[span.parts[0][0].task.name]
         kinds = ("prediction", "vector", "vector_2")[: 3 if vectors else 1]

@@ -34,7 +34,7 @@ class Folder:
     def answers(self, task: str, rows: Sequence[Sequence[str]]) -> list[dict[str, Any]]:
         """Returns an answer for each row. A row consists of one text, of two texts, or of a query and its candidates.
 
-        All rows of a ranking have the same number of candidates.
+        If the rows consist of queries and candidates, all rows must have the same number of candidates.
         """
         names, joined = self.about["tasks"][task].get("labels", []), self._joins(task)
         read = [[" ".join(text[a:b] for a, b in self._words(text)) if joined else text for text in row] for row in rows]

@@ -200,8 +200,8 @@ def _module(folder: Path, index: int, name: str, config: Mapping[str, object]) -
 def _answers(folder: Path, raw: bool, data: Dataset) -> dict[str, Tensor]:
     """Runs the exported model in ``folder`` on the examples of ``data``, and returns its answers as tensors.
 
-    ``raw`` is only for a CrossEncoder that answers yes or no. If ``raw`` is true, the CrossEncoder gives logits, and
-    they are converted to probabilities here. If it is false, the CrossEncoder gives probabilities.
+    ``raw`` says whether a CrossEncoder that answers yes or no gives logits (true) or probabilities (false). Logits are
+    converted to probabilities here. For all other models, ``raw`` is ignored.
     """
     from sentence_transformers import CrossEncoder, SentenceTransformer
 
