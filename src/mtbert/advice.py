@@ -60,11 +60,11 @@ def call(command: str, *given: object, **options: object) -> str:
 
 
 def option(name: str, value: object = None) -> str:
-    """Returns an option as it is given to a command or, from Python, to the function of the same name.
+    """Returns an option as Python code or, in a ``with worded_for_shell():`` block, as the user types it in a shell.
 
     Args:
-        name: The command's name for the option, such as ``on_dev``. The function may have another name for this option:
-            ``changes`` in place of ``set``, for example.
+        name: The option's name in the shell, such as ``on_dev``. Some options have another name in Python: ``set`` is
+            ``changes``, for example.
         value: The value of the option; None to name the option alone, and True to switch it on.
 
     >>> option("overwrite", True), option("task"), option("set", "data.root=FOLDER")

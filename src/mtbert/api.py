@@ -148,7 +148,7 @@ def train(
     Returns:
         The run. ``path`` is its folder, ``report`` is the path of its report, and ``predictor`` is its best model.
         ``scores["task"]["metric"]`` and ``scores.overall`` are the scores of that model on dev. ``scores.warnings``
-        lists reasons to doubt the scores. If a report was written, its reasons are in the list too.
+        lists reasons to doubt the scores, including the reasons that the report gives.
 
     Raises:
         ValueError: If the recipe or the data cannot be used, or if ``out`` exists and ``overwrite`` is false.

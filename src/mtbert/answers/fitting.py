@@ -3,7 +3,7 @@
 ``thresholds.py`` and ``calibration.py`` have the functions that fit them. Rows are weighted, as in losses: a row of
 weight 0 counts for nothing.
 
-Dimension key: B examples, K numbers of one answer, Q knots.
+Dimension key: B examples, K logits of one example, Q points of a calibration curve (knots).
 """
 
 from __future__ import annotations

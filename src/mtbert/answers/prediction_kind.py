@@ -98,8 +98,8 @@ class PredictionKind(ABC, Generic[_Labels]):
     def options(self, prediction: Labels, labels: _Labels) -> AsOptions | None:
         """Returns a pair: log-probabilities of K possible answers, ``[N, K]``, and indices of the right ones, ``[N]``.
 
-        ``N`` is the number of all known labels. An example may have several labels. Returns None if the predictions
-        give no probabilities.
+        Each example has one row for each of its known labels. ``N`` is the number of all these rows. If the predictions
+        give no probabilities, returns None.
         """
         return None
 
@@ -107,8 +107,7 @@ class PredictionKind(ABC, Generic[_Labels]):
     def divergence(self, prediction: Tensor, other: Tensor, *, detached: bool = False) -> Tensor:
         """Returns the divergence between two predictions for each example, ``[B]``, in float32 or higher precision.
 
-        If ``detached`` is true, no gradient flows through the targets of the divergence.
-        :func:`mtbert.answers.divergence.symmetric_kl` says what these targets are.
+        ``detached`` changes only the gradient, not the value. :mod:`mtbert.answers.divergence` says how.
         """
 
     @abstractmethod

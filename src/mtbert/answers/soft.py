@@ -212,10 +212,10 @@ class SoftLabels(LabelKind[Labels]):
         return self.hard.summary(task)
 
     def tell(self, task: TaskFacts, label: Any) -> float | str:
-        """Returns the index of the class that a label or an answer stands for. The index is a float, never a str.
+        """Returns the index of the class that ``label`` stands for, as a float and never as a str.
 
-        In a yes/no task, a share of ``yes`` above 0.5 gives 1.0, and any other share gives 0.0. In other tasks, a label
-        is a list of shares, and gives the class with the largest share; an answer is the index already.
+        In a yes/no task, ``label`` is the share of ``yes``: above 0.5 gives 1.0, otherwise 0.0. In other tasks, a list
+        of shares gives the index of the largest share, and an index is returned as it is.
         """
         is_label = np.ndim(label) == 1 or self.hard.only == 2  # the answers of a yes/no task are shares of yes too
         return self.hard.tell(task, self.voted(np.asarray(label)[None])[0] if is_label else label)

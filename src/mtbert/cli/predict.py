@@ -54,8 +54,8 @@ def predict(
     """Answer one text, a pair, or all rows of a file.
 
     An answer is a class with its probabilities, a score, or what else the task has learnt. The input file needs no
-    label column. Each task reads the text columns that the recipe names. If the input file lacks these columns, but has
-    a single other text, the task reads that text, and a line says so.
+    label column. Each task reads the text columns that the recipe names. If the input file lacks these columns, and
+    only one other column can hold the texts, the task reads that column, and a line says so.
 
     The output has the same rows and columns in the same order, and new columns with the answers. If the recipe names an
     id column that the input lacks, the output begins with a column of this name, which numbers the rows from 1. If
@@ -73,8 +73,8 @@ def predict(
 
     With a pattern as --input and a folder as --output, any number of rows is read in little memory, and answers are
     written in parts: files of at most --part-rows rows. To go on after an interruption, run the same command again. To
-    share the work, run the command several times at once. With --part 2/8, a command makes every eighth part, beginning
-    with the second.
+    share the work, start the same command several times at once: no part is made twice. Or give each command a fixed
+    share: with --part 2/8, a command makes every eighth part, beginning with the second.
 
     Examples:
 

@@ -102,7 +102,7 @@ def folder_tokens(folder: Path, options: TokenOptions, names: Mapping[str, str])
 
 
 def _numbers(file: Path) -> dict[str, int]:
-    """Returns a dict from token to id, as in ``added_tokens.json``. It is empty if there is no such file."""
+    """Returns the content of a JSON file: a dict from token to id. If ``file`` does not exist, the dict is empty."""
     value = json_files.read_json(file, FETCH) if os.path.lexists(file) else {}
     if (
         not isinstance(value, dict)

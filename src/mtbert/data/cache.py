@@ -162,7 +162,11 @@ def kept(
 
 
 def look_up(kind: str, depends_on: Sequence[object]) -> Kept:
-    """Returns the arrays in the cache file for ``kind`` and ``depends_on``, two values that determine the file's name.
+    """Returns the arrays in a cache file. The file's name is computed from the arguments.
+
+    Args:
+        kind: The kind of data, such as ``tokens``.
+        depends_on: Everything that determines the arrays, as JSON values.
 
     Raises:
         OSError, ValueError: If the file is missing or damaged.

@@ -77,10 +77,9 @@ class MemoryRows:
             raise ValueError(self.renamed(str(error))) from None
 
     def renamed(self, text: str) -> str:
-        """Returns ``text`` with names of tables in place of the paths of the files that hold these tables.
+        """Returns ``text`` with phrases such as ``data of task a, dev`` in place of the paths of files.
 
-        If the words ``task a:`` stand before such a path, and the name of the table contains ``task a`` too, these
-        words are dropped. The same holds for ``table a:``.
+        Words before a path that the phrase would repeat, such as ``task a:``, are left out.
 
         >>> MemoryRows({}, {"a.parquet": "data of task a, dev"}).renamed("task a: a.parquet: dropped 1 row.")
         'data of task a, dev: dropped 1 row.'

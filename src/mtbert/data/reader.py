@@ -263,12 +263,10 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record as text. The number becomes the record's id.
-
-        The method is called only for a record whose id is empty or missing.
+        """Returns the number of the current record as text. A record without an id gets this number as its id.
 
         Raises:
-            ValueError: If the record needs an id of its own, because labels are read or the file has an id column.
+            ValueError: If labels are read, or if the file has an id column. Every record must then have an id.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

@@ -1,7 +1,7 @@
-"""Source tables: a source table holds the rows of a source, with the columns of all tasks that read the source.
+"""Source tables: a source table holds the rows of one or more files, or of a data set, for all tasks that read them.
 
-A task reads some of the columns. A task reads only rows that have a label and no empty text for this task. A row that
-no task can read stays in the source table. Warnings give the number of such rows and call them dropped.
+Each task reads only some of the columns, and only the rows that have the task's label and all of the task's texts. A
+row that no task can read stays in the source table. Warnings count such rows, and call them dropped.
 """
 
 from bisect import bisect_right
@@ -29,13 +29,13 @@ class Reading:
     """The columns that one task reads in a :class:`SourceTable`.
 
     Attributes:
-        texts: The indices of the task's text columns in the ``texts`` of the source table.
-        labels: The index of the task's labels in the ``labels`` of the source table.
-        named: The names of the file's columns that give these labels. Several columns of the file can give one column
-            of the source table.
-        weight: The index of the task's weights, also in the ``labels`` of the source table; None if the task has no
-            weights.
-        weighted: The name of the file's column of weights; None if the task has no weights.
+        texts: The task's columns of texts, as indices into ``SourceTable.texts``.
+        labels: The task's column of labels, as an index into ``SourceTable.labels``.
+        named: The names of the label columns in the file. Several label columns in the file become a single column of
+            the source table.
+        weight: The task's column of weights, as an index into ``SourceTable.labels``, which has columns of labels and
+            columns of weights. None if the task has no weights.
+        weighted: The name of the column of weights in the file. None if the task has no weights.
     """
 
     texts: tuple[int, ...]

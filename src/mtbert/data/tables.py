@@ -1,4 +1,4 @@
-"""The rows that a task reads from a source, as a table in columns, and the settings that name the columns."""
+"""The rows that one task reads, stored column by column, and the settings that say which columns the task reads."""
 
 import json
 from bisect import bisect_right

@@ -62,12 +62,14 @@ class SimCSE(Settings):
 
 
 class UnsupervisedSimCSE(Settings):
-    """Unsupervised SimCSE, over all sentences of the batch. The loss needs no labels.
+    """Unsupervised SimCSE, over all sentences of the batch. The loss works without labels.
 
     Each sentence passes through the model a second time, with new dropout masks. To get the vector of a sentence, the
     last layer's output for its first token is passed through a linear layer and a tanh, whatever pooling the task has.
-    The linear layer is used by no other loss, and a saved model does not contain it. Equal sentences
-    are not used as negatives of each other. Neither are the two texts of a pair with label 1.
+    The linear layer is used by no other loss, and a saved model does not contain it.
+
+    Equal sentences are not used as negatives of each other. If a task has yes/no labels for pairs, the two sentences of
+    a pair with label 1 count as equal.
     """
 
     needs: ClassVar = Needs(

@@ -278,11 +278,11 @@ class Model(nn.Module):
         generator: torch.Generator | None,
         watch: Watch | None,
     ) -> Iterator[tuple[str, Output]]:
-        """Yields a pair (task, output) for every task that reads the span called ``name``.
+        """Yields a pair (task, output) for every task in ``batch`` that reads the span ``name``.
 
-        A span holds the batch's rows of one table. ``x_MD`` has the embeddings of the span's tokens. ``hidden_RD`` is
-        the last layer's output for the same tokens or, if ``first_only`` is true, for the first token of each sequence.
-        ``top`` is the encoder or, if the span is read by a task with its own copies of the top layers, these copies.
+        A span is the part of a batch with the rows of one data table. ``x_MD`` has the embeddings of the span's tokens.
+        ``hidden_RD`` is the last layer's output for these tokens or, if ``first_only`` is true, for the first token of
+        each sequence. ``top`` is the module that contains this last layer.
         """
         layout, span = batch.layout, batch.layout.spans[name]
         first_SD = hidden_RD

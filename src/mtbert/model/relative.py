@@ -46,7 +46,7 @@ class Distances:
 
     @property
     def spans(self) -> dict[str, slice]:
-        """A dict from each span to the slice of ``values_R`` that holds the distances of this span.
+        """A dict from the name of each span to the slice of ``values_R`` that holds the span's distances.
 
         A span is the part of the batch that holds the rows of one data table. If the whole batch shares a single list
         of distances, the dict is empty.

@@ -173,8 +173,8 @@ class TaskRecipe(Task):
     def scored(self) -> bool:
         """Whether the task is trained to predict its labels. Only then are its predictions scored.
 
-        The task is trained to predict its labels if a loss reads labels and predictions. For a head without weights, a
-        loss that reads labels and the head's input is enough.
+        If the head has weights, a loss must read the labels and train these weights. If the head has no weights, any
+        loss that reads the labels is enough.
         """
         in_head = self.head_kind.has_weights
         return any(loss.needs.labels and not (loss.needs.vectors and in_head) for loss in self.losses)

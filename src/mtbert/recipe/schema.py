@@ -33,7 +33,7 @@ def recipe_schema() -> dict[str, Any]:
 def _or_null(part: dict[str, Any]) -> dict[str, Any]:
     """Returns a JSON schema that accepts what ``part`` accepts, and also null.
 
-    In a recipe that extends another recipe, null removes a table, a task or a setting of that other recipe.
+    A recipe that extends another recipe can use null to remove what the other recipe sets.
     """
     if "anyOf" in part:
         return part if NULL in part["anyOf"] else {**part, "anyOf": [*part["anyOf"], NULL]}

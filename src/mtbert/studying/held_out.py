@@ -21,15 +21,15 @@ def score_held_out(results: Results, row: str | None, tests: Mapping[str, Path],
 
     Args:
         results: The results of the study.
-        row: The name of the recipe in the study; None raises a ValueError.
+        row: The name of the recipe in the study; None if the user named no recipe, which is an error.
         tests: A dict from the name of each task of the recipe to the path of a labelled test file.
         out: The folder of the study.
         console: Shows which run is being scored on which file.
 
     Raises:
-        ValueError: If the study was scored on test before, if the study has no recipe called ``row``, if a run of the
-            recipe has not ended, if the files do not match the tasks, or if a run has already used one of the files.
-            Nothing is written then.
+        ValueError: If the study was scored on test before, if ``row`` is None or not a recipe of the study, if a run
+            of the recipe has not ended, if the files do not match the tasks, or if a run has already used one of the
+            files. Nothing is written then.
         FileNotFoundError: If a file does not exist. Nothing is written then.
     """
     before = read_held_out(out)

@@ -147,7 +147,11 @@ def difference_table(results: Results, summary: Summary, against: Against) -> Te
 
 
 def _findable(least: Mapping[str, float]) -> str:
-    """Returns a sentence with the smallest true difference in each score that the study could be expected to find."""
+    """Returns a text for the report that lists the numbers in ``least``.
+
+    ``least`` maps each score to the smallest true difference that the study could be expected to detect. Infinity is
+    shown as ``none``.
+    """
     found = few([f"{score} {'none' if math.isinf(x) else f'{x:.4f}'}" for score, x in least.items()], len(least))
     return (
         f"The smallest true difference that this study could be expected to find: {found}. Four of five such studies "

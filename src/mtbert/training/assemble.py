@@ -146,7 +146,7 @@ def _leaked_to_test(recipe: Recipe, data: Prepared) -> Iterator[str]:
 
 
 def _apart(recipe: Recipe, name: str, data: Prepared) -> str:
-    """Returns advice for a task with texts that are in both its dev and its train. It begins with a space."""
+    """Returns advice on how to keep texts of the task's train out of the task's dev. The advice begins with a space."""
     settings = recipe.tasks[name]
     if settings.dev is None:
         return " Name a dev file with other texts."

@@ -33,10 +33,10 @@ def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, f
 
 @dataclass
 class BestSoFar:
-    """The best score so far, and the number of evaluations since it was first reached.
+    """The best score so far, and the number of evaluations since the run first reached that score.
 
-    Each score comes with a number ``sure``, which only decides between equal scores: a larger ``sure`` is better. In
-    the example, each pair is ``(score, sure)``.
+    The method :meth:`count` records an evaluation, and returns whether the evaluation is the best so far. Between
+    equal scores, the larger ``sure`` is better. Only a higher score sets ``since`` to 0.
 
     >>> best = BestSoFar()
     >>> [best.count(score, sure) for score, sure in ((0.5, -2), (0.7, -3), (0.7, -4), (0.7, -1), (0.6, 0))]

@@ -194,10 +194,10 @@ def _append(file: FileIO, line: Line) -> None:
 
 
 def cut(out: Path, state: Values, recipe: Recipe) -> None:
-    """Truncates the logs in ``out`` to the last checkpoint, before a run resumes from it.
+    """Removes from ``metrics.jsonl`` all lines written after the checkpoint from which a run resumes.
 
-    ``metrics.jsonl`` is cut to the length that it had when ``state`` was saved. ``timings.jsonl`` loses only an
-    incomplete last line.
+    ``out`` is the folder of the run, and ``state`` belongs to the checkpoint. If the last line of ``timings.jsonl`` is
+    incomplete, that line is removed too.
 
     Raises:
         ValueError: If ``metrics.jsonl`` does not agree with ``state``; the message says what differs.

@@ -172,7 +172,7 @@ class Objective:
         ]
 
     def seed(self, step: int, shard: int) -> None:
-        """Sets the random generator to its state at the beginning of a shard. Does nothing if steps have one shard."""
+        """Seeds the random generator for part ``shard`` of the step ``step``, unless steps have only one part."""
         if self.recipe.train.shards > 1:
             draws = numpy_generator(self.recipe.train.seed, "dropout", step, shard)
             self.generator.manual_seed(int(draws.integers(2**63)))
@@ -282,9 +282,9 @@ class Objective:
     ) -> dict[str, Tensor]:
         """Returns a dict from task to the weighted sum of the task's losses in one forward pass.
 
-        ``passes`` has the output of this forward pass for each task. ``surrogates`` has the values of some losses, by
-        names such as ``sst.simcse``. Every other loss is computed from ``passes``, and multiplied by the share of the
-        task's examples that are in this pass. ``amounts`` has, for each task, how much all its examples count together.
+        ``passes`` has the output of the pass for each task. ``amounts`` has the total weight of each task's examples in
+        the step. ``surrogates`` has losses that are already computed, by names such as ``sst.simcse``. The method
+        computes the other losses. Raises FloatingPointError if a loss is not finite.
         """
         totals = {}
         for name, made in passes.items():

@@ -163,8 +163,8 @@ def _job(plan: PartPlan, scorer: Scorer, columns: InputColumns) -> Job:
 def _tell(console: Console, maker: Maker, found: Sequence[InputFile], folder: str) -> None:
     """Prints how many rows and parts of the output are finished.
 
-    If some input files are not complete, also prints how many are complete. Warns about input files without rows, and
-    about rows without an answer because a text is empty.
+    If parts are still missing, also prints how many input files have all their parts. Warns about input files without
+    rows, and about rows that have no answer because a text is empty.
     """
     rows = parts = complete = 0
     without = dict.fromkeys(maker.scorer.tasks, 0)

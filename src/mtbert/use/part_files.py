@@ -227,7 +227,7 @@ class PartFolder:
         A job is the model, the tasks and the options with which all parts in a folder are made.
 
         Raises:
-            ValueError: If the folder holds the parts of another job, or anything else.
+            ValueError: If the folder holds the parts of another job, or files that ``predict`` has not written.
         """
         if not self._records.is_dir() and self.folder.is_dir() and (other := sorted(self.folder.iterdir())):
             raise ValueError(
