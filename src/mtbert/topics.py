@@ -20,10 +20,7 @@ def topics_about(words: str) -> dict[str, str]:
     """Returns a dict from the name of each topic about ``words`` to the topic's heading; at most ``MOST_FOUND`` topics.
 
     A topic is found if each of ``words`` is the beginning of a word in the topic's heading. If no heading fits, the
-    texts of the topics are searched in the same way, and the topic with the most mentions comes first.
-
-    If no topic is found, the dict is empty. Otherwise, the dict begins with pages whose names are similar to one of
-    ``words``, such as the page ``serve`` for the word ``serving``. The topics that were found follow.
+    texts of the topics are searched in the same way, and topics with more mentions come before the others.
     """
     titles = page_titles()
     named = {name: titles[name] for word in words.split() for name in get_close_matches(word.lower(), titles, n=1)}

@@ -68,9 +68,9 @@ class CellGroup:
     numbers: NumberForm | None = field(default=None, compare=False)
 
     def written(self, numbers: Sequence[float]) -> str | None:
-        """Joins the cells of one row to one string. Returns None if the row has no label or weight.
+        """Returns the text that stands for ``numbers``, one number for each column of this group; None for no text.
 
-        ``numbers`` holds one number for each column of this group. For an empty cell, the number is ``nan``.
+        An empty cell is ``nan`` in ``numbers``.
         """
         assert self.numbers is not None
         return self.join(list(map(self.numbers.written, numbers)))

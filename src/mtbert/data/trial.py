@@ -163,10 +163,9 @@ def _encodings(tokenizer: Tokenizer) -> str | None:
 
 
 def _with_tokens(encodings: Sequence[Encoding]) -> set[int | None]:
-    """Returns a set of numbers that says which texts have tokens, such as ``{0, 1}``. Special tokens do not count.
+    """Returns the indices of the texts that have at least one token, besides special tokens.
 
-    The set contains 0 if a single text, or the first text of a pair, has a token. The set contains 1 if the second text
-    of a pair has a token. The set contains None if a token belongs to no text.
+    The set is ``{0, 1}``, for example, if both texts of a pair have tokens.
     """
     return {
         number

@@ -4,7 +4,7 @@ Apart from a few rare texts, the ids equal those of the SentencePiece library.
 
 As in transformers, special tokens are found in the text first. Then characters are replaced by means of a table in the
 model. Finally, a letter and the marks after it are composed: ``e`` and an accent become ``é``. The tokenizers library
-does both steps, with two precautions:
+needs two precautions:
 
 - Replacing: The library would drop the marks of a character that it replaces, such as the accent of ``½́``. So each mark
   is separated from the character before it.

@@ -38,7 +38,7 @@ def recipe_text(tables: Sequence[TableGuess], out: Path, seeds: Mapping[str, int
     """Returns the text of a recipe for ``tables``, to be written to the file ``out``.
 
     ``seeds`` holds the values of ``dev_seed`` to write. A key is the name of a table that several tasks read, or the
-    name of a task that has a table to itself. Without a key in ``seeds``, the text has no ``dev_seed``.
+    name of a task that has a table to itself.
     """
     folder = files.resolved(out.parent)  # as the recipe's paths are read
     seen = [file for table in tables for file in (*table.group.train, *table.group.dev, *table.group.test)]

@@ -110,9 +110,8 @@ class ScoreEstimate(Estimate):
         The interval is Wilson's score interval, which is made for a share of right answers among ``n`` examples. The
         quantile is that of Student's t distribution.
 
-        - Share of right answers, and a single run or a standard error ``se`` of 0: ``n`` is the number of examples.
-        - Share of right answers, in all other cases: ``n`` is computed from ``se``.
-        - Other scores: ``n`` is computed from ``se``. If ``se`` is 0, the interval cannot be computed.
+        ``n`` is the number of examples if the score is the share of right answers of a single run. Otherwise, ``n`` is
+        computed from the standard error.
 
         The interval lies within the lowest and the highest possible score (``bounds``). If there are few examples, the
         interval is wide, even if all answers are right.

@@ -5,7 +5,7 @@ The least certain row is chosen first. A row of the pool is left out in these ca
 
 - The row has a label for the task already.
 - Train has a row with the same texts and a label for the task.
-- A text of the row is also in dev. (If several tasks read the same files, the texts of all these tasks count.)
+- A text of the row is also in dev.
 - The row has almost the same words as a row that is already chosen.
 
 The chosen rows are written to a file. The file has all columns that the recipe reads from train, under the names that
