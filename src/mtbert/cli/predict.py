@@ -13,7 +13,7 @@ def predict(
     task: Annotated[
         list[str] | None,
         typer.Option(
-            help="The task to answer; may be repeated. Default: all that take such texts.",
+            help="The task to answer; may be repeated. Default: all that take the given texts or pairs.",
             show_default=False,
             autocompletion=task_names,
         ),

@@ -263,10 +263,10 @@ class Reader:
         )
 
     def _number(self, place: str, records: Records) -> str:
-        """Returns the number of the current record as text. A record without an id gets this number as its id.
+        """Returns the number of the current record as text, which is the id of a record without an id of its own.
 
         Raises:
-            ValueError: If labels are read, or if the file has an id column. Every record must then have an id.
+            ValueError: If a record must have an id: labels are read, or the file has an id column.
         """
         error = ValueError(f"{place}: the id is empty. Give one, or number the rows with columns.id: null.")
         if self._has_id(records):

@@ -34,9 +34,7 @@ class Stream:
     def rows(self, batch: int) -> npt.NDArray[np.int64]:
         """Returns the indices of the rows in batch number ``batch`` (counted from 0), ``[batch_size]``, int64.
 
-        Batches are cut from random permutations of all rows, one permutation after another. If the stream has no
-        clusters, one batch can contain the end of a permutation and the start of the next permutation. If the stream
-        has clusters, rows at the end of a permutation that do not fill a batch are left out.
+        Batches are cut from random permutations of all rows, one permutation after another.
         """
         first = batch * self.batch_size
         wanted = np.arange(first, first + self.batch_size)

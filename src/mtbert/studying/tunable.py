@@ -38,7 +38,7 @@ class Tuning:
         on a held-out part of train.
 
         Raises:
-            ValueError: If ``on_dev`` is false, and a task to score has no dev file: its dev would be that part of train.
+            ValueError: If ``on_dev`` is false, and a task has no dev file. (Its dev would be that part of train.)
         """
         found = self.recipe(chosen)
         if self.on_dev:

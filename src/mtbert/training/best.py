@@ -35,8 +35,8 @@ def standing(scores: Mapping[str, Evaluation], recipe: Recipe) -> tuple[float, f
 class BestSoFar:
     """The best score so far, and the number of evaluations since the run first reached that score.
 
-    The method :meth:`count` records an evaluation, and returns whether the evaluation is the best so far. Between
-    equal scores, the larger ``sure`` is better. Only a higher score sets ``since`` to 0.
+    The method :meth:`count` records an evaluation, and returns whether the evaluation is the best so far. It takes two
+    numbers: the score, and a number that decides between equal scores. Only a higher score sets ``since`` to 0.
 
     >>> best = BestSoFar()
     >>> [best.count(score, sure) for score, sure in ((0.5, -2), (0.7, -3), (0.7, -4), (0.7, -1), (0.6, 0))]
