@@ -41,12 +41,14 @@ def worded_for_shell() -> Iterator[None]:
 
 
 def worded(shell: str, python: str) -> str:
-    """Returns the argument ``shell`` in a ``with worded_for_shell():`` block, and the argument ``python`` elsewhere."""
+    """Returns ``shell`` if it is called inside :func:`worded_for_shell`, and otherwise ``python``."""
     return shell if _in_shell else python
 
 
 def call(command: str, *given: object, **options: object) -> str:
-    """Returns what the user can do, as a command or as a call from Python. Words in capitals stand for any value.
+    """Returns the text of a call of an mtbert function or, for users of a shell, of the command that does the same.
+
+    Words in capitals stand for any value.
 
     >>> call("train", "RECIPE", out=Path("runs/my run"))
     "mtbert.train(RECIPE, out='runs/my run')"

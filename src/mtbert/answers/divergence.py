@@ -43,7 +43,7 @@ def bernoulli_kl(logits_B: Tensor, other_B: Tensor, *, detached: bool = False) -
 def squared_error(scores_B: Tensor, other_B: Tensor, *, detached: bool = False) -> Tensor:
     """Returns the squared difference between two scores for each example, ``[B]``.
 
-    If ``detached`` is true, the value is the same, but the gradients of both scores are half as large.
+    If ``detached`` is true, both scores still get gradients, which are half as large. The value stays the same.
     """
     apart_B = at_least_float32(scores_B) - at_least_float32(other_B)
     return _stopped(apart_B, detached) * apart_B

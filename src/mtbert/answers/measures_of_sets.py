@@ -64,7 +64,7 @@ def together(decision_BK: Array, labels_BK: Labels) -> list[tuple[int, int, int,
 def _f1_resampled(decision_SBK: Array, labels_BK: Labels, counts_RB: Labels, *, micro: bool) -> Labels:
     """Returns F1 for each resample and seed, ``[R, S]``: micro F1 if ``micro`` is true, else macro F1.
 
-    A label that occurs in no row and no answer has F1 0.
+    In a resample where a label is neither true nor answered anywhere, its F1 is 0.
     """
     found = []
     for decision_BK in decision_SBK:

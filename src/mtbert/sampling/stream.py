@@ -38,6 +38,7 @@ class Stream:
         """
         first = batch * self.batch_size
         wanted = np.arange(first, first + self.batch_size)
+        # With clusters, no batch holds parts of two permutations, so the last rows of each may be left out.
         size = self.size if self.clusters is None else self.size - self.size % self.batch_size
         return np.array([self._permutation(i // size)[i % size] for i in wanted.tolist()])
 

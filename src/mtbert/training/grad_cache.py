@@ -50,7 +50,7 @@ class FirstRun:
 def fed_by_pass(
     gathered: Sequence[Mapping[str, Sequence[Tensor]]], losses: Mapping[str, WholeBatch]
 ) -> list[dict[str, Fed]]:
-    """Computes whole-batch losses, and divides each loss among the forward passes of the step.
+    """Computes whole-batch losses, and returns which part of each loss belongs to which forward pass of the step.
 
     Args:
         gathered: For each pass, a dict from the key of a loss to the tensors that the loss has gathered from the pass.

@@ -246,7 +246,7 @@ class Objective:
         return collate(parts, self.generator.device, self.model.apart)
 
     def _passes(self, batch: StepBatch, watch: Watch | None = None) -> dict[str, Pass]:
-        """Makes one forward pass for all tasks of ``batch``, and returns a :class:`Pass` for each task."""
+        """Makes one forward pass for all tasks of ``batch``. Returns the output for each task, as a :class:`Pass`."""
         x_ND = self.model.embed(batch, self.generator, watch=watch)
         masks = self.generator.get_state()
         outputs = self.model.finish(batch, x_ND, self.generator, watch=watch)
